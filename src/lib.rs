@@ -3,8 +3,24 @@
 //! It holds the service-account key, keeps tokens fresh, and writes `Authorization: Bearer …` on the
 //! application's requests to Google, and on nothing else.
 //!
-//! Modules in dependency order, lowest first; `tests/architecture.rs` holds the order.
+//! Modules in dependency order, lowest first; those of one row never use each other, but for the first row, where
+//! later ones may use earlier ones. `tests/architecture.rs` reads this table and holds it.
+//!
+//! ```text
+//! authority clock secret backoff ready shutdown telemetry metrics
+//! tls
+//! net
+//! credential watch
+//! token policy
+//! proxy metadata_server admin
+//! config
+//! environment app
+//! check
+//! demo
+//! cli
+//! ```
 
+pub mod authority;
 pub mod backoff;
 pub mod clock;
 pub mod ready;

@@ -25,9 +25,9 @@ impl Readiness {
         self.lock().insert(name.to_owned(), reason.into());
     }
 
-    /// Marks a condition as met. It never blocks again, whatever happens later, unless it is set again.
-    pub fn met(&self, name: &str) {
-        self.lock().remove(name);
+    /// Marks a condition as met, and says whether it was not before. It never blocks again, unless it is set again.
+    pub fn met(&self, name: &str) -> bool {
+        self.lock().remove(name).is_some()
     }
 
     /// The unmet conditions, each with its reason; empty when ready.
