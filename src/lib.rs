@@ -23,6 +23,8 @@
 pub mod authority;
 pub mod backoff;
 pub mod clock;
+pub mod metrics;
 pub mod ready;
 pub mod secret;
 pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,218 @@
+//! Every series that the program exports, in one reviewable place.
+//!
+//! Prefix `bearerd_`, base units, closed label sets (configured route, credential, reason; never host or path).
+//! Every series of a closed set exists at 0 from the start, so that `increase()` sees the first event.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
+};
+
+/// The series of one sidecar. Cheap to share behind an `Arc`.
+pub struct Metrics {
+    registry: Registry,
+    /// Requests answered, by route, method and status code.
+    pub http_requests: IntCounterVec,
+    /// From the first byte of a request's head to the last of its answer.
+    pub http_request_duration: HistogramVec,
+    /// Requests and connections refused by us, by reason.
+    pub requests_refused: IntCounterVec,
+    /// Requests passed on without a credential, by reason.
+    pub requests_passed: IntCounterVec,
+    /// Failed attempts to connect to an upstream, by reason.
+    pub upstream_connect_errors: IntCounterVec,
+    /// Tokens fetched.
+    pub token_refreshes: IntCounterVec,
+    /// Fetches that failed, by reason.
+    pub token_refresh_failures: IntCounterVec,
+    /// How long fetches took.
+    pub token_refresh_duration: Histogram,
+    /// When the current token ends, in seconds since 1970; absent until there is one, kept after its end.
+    pub token_expiry: IntGaugeVec,
+    /// Which key is in use: 1.
+    pub key_info: IntGaugeVec,
+    /// Key files that could not be used, by reason.
+    pub key_load_failures: IntCounterVec,
+    /// When a key was last taken into use, in seconds since 1970.
+    pub key_load_timestamp: IntGaugeVec,
+    /// Configurations taken into use.
+    pub config_reloads: IntCounter,
+    /// Configurations refused.
+    pub config_reload_failures: IntCounter,
+    /// Open client connections, by door.
+    pub connections_active: IntGaugeVec,
+    /// When the pod CA ends, in seconds since 1970.
+    pub ca_expiry: IntGauge,
+    panics: IntCounter,
+}
+
+/// Panics are counted by a hook that outlives any one sidecar.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// When two series share a name, which the test below excludes.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let make = Maker { registry: &registry };
+        let metrics = Self {
+            http_requests: make.counters("http_requests_total", "Requests answered.", &["route", "method", "code"])?,
+            http_request_duration: make.durations("http_request_duration_seconds", &["route"])?,
+            requests_refused: make.counters("requests_refused_total", "Requests refused.", &["reason"])?,
+            requests_passed: make.counters(
+                "requests_passed_total",
+                "Requests passed on without a credential.",
+                &["reason"],
+            )?,
+            upstream_connect_errors: make.counters(
+                "upstream_connect_errors_total",
+                "Failed attempts to connect to an upstream.",
+                &["reason"],
+            )?,
+            token_refreshes: make.counters("token_refreshes_total", "Tokens fetched.", &["credential"])?,
+            token_refresh_failures: make.counters(
+                "token_refresh_failures_total",
+                "Token fetches that failed.",
+                &["credential", "reason"],
+            )?,
+            token_refresh_duration: make.duration("token_refresh_duration_seconds")?,
+            token_expiry: make.gauges(
+                "token_expiry_timestamp_seconds",
+                "When the current token ends.",
+                &["credential"],
+            )?,
+            key_info: make.gauges("key_info", "The key in use.", &["credential", "key_id"])?,
+            key_load_failures: make.counters(
+                "key_load_failures_total",
+                "Key files that could not be used.",
+                &["credential", "reason"],
+            )?,
+            key_load_timestamp: make.gauges(
+                "key_load_timestamp_seconds",
+                "When a key was last taken into use.",
+                &["credential"],
+            )?,
+            config_reloads: make.counter("config_reloads_total", "Configurations taken into use.")?,
+            config_reload_failures: make.counter("config_reload_failures_total", "Configurations refused.")?,
+            connections_active: make.gauges("connections_active", "Open client connections.", &["door"])?,
+            ca_expiry: make.gauge("ca_expiry_timestamp_seconds", "When the pod CA ends.")?,
+            panics: make.counter("panics_total", "Panics; each costs one connection or one refresh.")?,
+            registry: registry.clone(),
+        };
+        let info = make.gauges("build_info", "The version that runs.", &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(metrics)
+    }
+
+    /// What was refused so far, by reason, without the reasons that never occurred.
+    pub fn refusals(&self) -> BTreeMap<String, u64> {
+        let families = self.requests_refused.collect();
+        let series = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        series
+            .filter_map(|series| {
+                let reason = series.get_label().first()?.value().to_owned();
+                let count = series.get_counter().get_value() as u64;
+                (count > 0).then_some((reason, count))
+            })
+            .collect()
+    }
+
+    /// The page that Prometheus scrapes.
+    pub fn render(&self) -> String {
+        let panics = PANICS.load(Ordering::Relaxed);
+        self.panics.inc_by(panics.saturating_sub(self.panics.get()));
+        let mut page = Vec::new();
+        // Writing to a Vec fails only when a family is inconsistent, which registration excludes.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut page);
+        String::from_utf8(page).unwrap_or_default()
+    }
+}
+
+/// Called by the panic hook.
+pub fn count_panic() {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+}
+
+struct Maker<'a> {
+    registry: &'a Registry,
+}
+
+impl Maker<'_> {
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        let series = IntCounterVec::new(opts(name, help), labels)?;
+        self.registry.register(Box::new(series.clone()))?;
+        Ok(series)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        let series = IntCounter::with_opts(opts(name, help))?;
+        self.registry.register(Box::new(series.clone()))?;
+        Ok(series)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        let series = IntGaugeVec::new(opts(name, help), labels)?;
+        self.registry.register(Box::new(series.clone()))?;
+        Ok(series)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        let series = IntGauge::with_opts(opts(name, help))?;
+        self.registry.register(Box::new(series.clone()))?;
+        Ok(series)
+    }
+
+    fn durations(&self, name: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
+        let series = HistogramVec::new(histogram(name), labels)?;
+        self.registry.register(Box::new(series.clone()))?;
+        Ok(series)
+    }
+
+    fn duration(&self, name: &str) -> prometheus::Result<Histogram> {
+        let series = Histogram::with_opts(histogram(name))?;
+        self.registry.register(Box::new(series.clone()))?;
+        Ok(series)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("bearerd_{name}"), help)
+}
+
+fn histogram(name: &str) -> HistogramOpts {
+    let help = "How long it took.";
+    HistogramOpts::new(format!("bearerd_{name}"), help).buckets(BUCKETS.to_vec())
+}
+
+/// From a call on the same host to a long upload; the few that alerts and dashboards use.
+const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_has_a_name_of_its_own_and_the_prefix() {
+        let metrics = Metrics::new().unwrap();
+        metrics.requests_refused.with_label_values(&["policy"]);
+        let page = metrics.render();
+        assert!(page.contains("bearerd_requests_refused_total{reason=\"policy\"} 0"), "{page}");
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.starts_with("bearerd_") || line.starts_with("process_"), "{line}");
+        }
+    }
+}
