@@ -28,3 +28,4 @@ pub mod ready;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;

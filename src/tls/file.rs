@@ -1,0 +1,122 @@
+//! A file that is either the old one or the new one, whenever the process is killed.
+
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+/// Makes a directory and those above it.
+pub(super) fn directory(path: &Path, mode: u32) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path)
+}
+
+/// Whether a file must still be there after the machine lost power.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Nothing else could make it again.
+    AcrossPowerLoss,
+    /// It is made again at the next start, so nobody waits for the disk (10 ms and more each time).
+    AcrossKill,
+}
+
+/// Writes `name` in `directory` through a temporary file, or leaves it alone when it already holds
+/// these bytes. Returns whether it wrote.
+pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32, keep: Keep) -> io::Result<bool> {
+    let path = directory.join(name);
+    if is_same(&path, bytes, mode) {
+        return Ok(false);
+    }
+    let draft = directory.join(format!(".{name}.new"));
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // `create_new` refuses to follow a symlink that someone put there.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
+    // The umask may have taken bits away that readers in other containers need.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(bytes)?;
+    if keep == Keep::AcrossPowerLoss {
+        file.sync_all()?;
+    }
+    fs::rename(&draft, &path)?;
+    if keep == Keep::AcrossPowerLoss {
+        // Without this the name itself may be lost, and the old file come back.
+        OpenOptions::new().read(true).open(directory)?.sync_all()?;
+    }
+    Ok(true)
+}
+
+/// Reads a file of at most `limit` bytes; `None` when it does not exist.
+pub(super) fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Room for all at once: a growing vector would leave copies of a key behind.
+    let room = usize::try_from(file.metadata()?.len().min(limit)).unwrap_or(0) + 1;
+    let mut bytes = Vec::with_capacity(room);
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+fn is_same(path: &Path, bytes: &[u8], mode: u32) -> bool {
+    let Ok(facts) = fs::symlink_metadata(path) else { return false };
+    facts.is_file()
+        && facts.permissions().mode() & 0o777 == mode
+        && facts.len() == bytes.len() as u64
+        && fs::read(path).is_ok_and(|old| old == bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_equal_file_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        assert!(replace(place.path(), "a", b"one", 0o644, Keep::AcrossKill).unwrap());
+        assert!(!replace(place.path(), "a", b"one", 0o644, Keep::AcrossKill).unwrap());
+        assert!(replace(place.path(), "a", b"two", 0o644, Keep::AcrossKill).unwrap());
+        assert_eq!(fs::read(place.path().join("a")).unwrap(), b"two");
+    }
+
+    #[test]
+    fn a_file_with_other_permissions_is_written_again() {
+        let place = tempfile::tempdir().unwrap();
+        replace(place.path(), "a", b"one", 0o644, Keep::AcrossKill).unwrap();
+        fs::set_permissions(place.path().join("a"), Permissions::from_mode(0o600)).unwrap();
+        assert!(replace(place.path(), "a", b"one", 0o644, Keep::AcrossKill).unwrap());
+        assert_eq!(fs::metadata(place.path().join("a")).unwrap().permissions().mode() & 0o777, 0o644);
+    }
+
+    #[test]
+    fn a_draft_left_by_a_killed_process_is_no_obstacle() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join(".a.new"), "half").unwrap();
+        replace(place.path(), "a", b"whole", 0o600, Keep::AcrossPowerLoss).unwrap();
+        assert_eq!(fs::read(place.path().join("a")).unwrap(), b"whole");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_draft_that_is_a_link_is_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let other = place.path().join("other");
+        fs::write(&other, "kept").unwrap();
+        std::os::unix::fs::symlink(&other, place.path().join(".a.new")).unwrap();
+        replace(place.path(), "a", b"new", 0o600, Keep::AcrossPowerLoss).unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "kept");
+    }
+
+    #[test]
+    fn reading_stops_at_the_limit() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("a"), [b'x'; 100]).unwrap();
+        assert_eq!(read(&place.path().join("a"), 10).unwrap().unwrap().len(), 10);
+        assert_eq!(read(&place.path().join("b"), 10).unwrap(), None);
+    }
+}
