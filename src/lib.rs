@@ -24,6 +24,7 @@ pub mod authority;
 pub mod backoff;
 pub mod clock;
 pub mod metrics;
+pub mod net;
 pub mod ready;
 pub mod secret;
 pub mod shutdown;

@@ -1,0 +1,267 @@
+//! Names to addresses: A and AAAA asked apart, the last good answer kept for when DNS fails.
+//!
+//! A failed or slow AAAA is never fatal, and names of Google hosts are asked as absolute names, so that
+//! `ndots:5` and five search domains do not turn one question into twelve.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    net::IpAddr,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hickory_resolver::{
+    TokioResolver,
+    config::{ResolverConfig, ResolverOpts},
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::RData,
+};
+
+use crate::{
+    authority::Host,
+    clock::{Clock, Moment},
+};
+
+/// How a name is completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// The name is absolute: no search domains.
+    Absolute,
+    /// As the pod's own programs would: search domains and `ndots` apply.
+    Search,
+}
+
+/// The resolver and its memory of good answers.
+pub struct Resolver {
+    hickory: TokioResolver,
+    answers: Mutex<HashMap<Host, Answer>>,
+    clock: Clock,
+}
+
+#[derive(Clone)]
+struct Answer {
+    addresses: Arc<[IpAddr]>,
+    fresh_until: Moment,
+}
+
+/// No address for a name, and none remembered.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("no address for the name ({0})")]
+pub struct DnsError(String);
+
+impl Resolver {
+    /// Reads `/etc/resolv.conf` and `/etc/hosts`. A missing or broken file means no name servers, which
+    /// shows at the first lookup: a sidecar that cannot resolve must still start and say so.
+    pub fn system(clock: Clock) -> Self {
+        let builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the system's resolver configuration");
+            TokioResolver::builder_with_config(ResolverConfig::default(), TokioRuntimeProvider::default())
+        });
+        Self::with(builder, clock)
+    }
+
+    fn with(mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>, clock: Clock) -> Self {
+        limit(builder.options_mut());
+        let hickory = builder.build().unwrap_or_else(|_| unreachable_resolver());
+        Self { hickory, answers: Mutex::new(HashMap::new()), clock }
+    }
+
+    /// The addresses of `host`, IPv4 first.
+    ///
+    /// # Errors
+    /// When neither family answered and no answer of the last ten minutes is remembered.
+    pub async fn addresses(&self, host: &Host, completion: Completion) -> Result<Arc<[IpAddr]>, DnsError> {
+        let remembered = self.remembered(host);
+        let now = self.clock.now();
+        if let Some(answer) = &remembered
+            && now < answer.fresh_until
+        {
+            return Ok(answer.addresses.clone());
+        }
+        match self.ask(host, completion).await {
+            Ok((addresses, lifetime)) => {
+                let answer = Answer { addresses: addresses.into(), fresh_until: self.clock.now() + lifetime };
+                let addresses = answer.addresses.clone();
+                self.remember(host, answer);
+                Ok(addresses)
+            }
+            Err(error) => match remembered {
+                Some(answer) if answer.fresh_until + STALE > self.clock.now() => Ok(answer.addresses),
+                _ => Err(error),
+            },
+        }
+    }
+
+    async fn ask(&self, host: &Host, completion: Completion) -> Result<(Vec<IpAddr>, Duration), DnsError> {
+        let name = match completion {
+            Completion::Absolute => format!("{host}."),
+            Completion::Search => host.to_string(),
+        };
+        let v4 = async { self.hickory.ipv4_lookup(name.as_str()).await.map(|found| records(&found)) };
+        let v6 = async { self.hickory.ipv6_lookup(name.as_str()).await.map(|found| records(&found)) };
+        both(v4, v6).await.map_err(|error| DnsError(describe(&error)))
+    }
+
+    fn remembered(&self, host: &Host) -> Option<Answer> {
+        self.lock().get(host).cloned()
+    }
+
+    fn remember(&self, host: &Host, answer: Answer) {
+        let mut answers = self.lock();
+        if answers.len() >= MOST_NAMES && !answers.contains_key(host) {
+            let now = self.clock.now();
+            answers.retain(|_, kept| kept.fresh_until > now);
+            if answers.len() >= MOST_NAMES {
+                answers.clear();
+            }
+        }
+        answers.insert(host.clone(), answer);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Host, Answer>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+type Found = (Vec<IpAddr>, Duration);
+
+/// Both families: the first to answer waits [`SECOND_FAMILY`] for the other (RFC 8305 §3), no longer.
+async fn both<A, B>(v4: A, v6: B) -> Result<Found, NetError>
+where
+    A: Future<Output = Result<Found, NetError>>,
+    B: Future<Output = Result<Found, NetError>>,
+{
+    let (mut v4, mut v6) = (pin!(v4), pin!(v6));
+    let usable = |found: &Result<Found, NetError>| found.as_ref().is_ok_and(|(addresses, _)| !addresses.is_empty());
+    let (first, second) = tokio::select! {
+        first = &mut v4 => {
+            let second = if usable(&first) { tokio::time::timeout(SECOND_FAMILY, v6).await.ok() } else { Some(v6.await) };
+            (first, second)
+        }
+        first = &mut v6 => {
+            let second = if usable(&first) { tokio::time::timeout(SECOND_FAMILY, v4).await.ok() } else { Some(v4.await) };
+            // IPv4 first whichever came first: in pods a missing IPv6 route is the commoner fault.
+            match second {
+                Some(second) => (second, Some(first)),
+                None => (first, None),
+            }
+        }
+    };
+    match (first, second) {
+        (Ok((mut addresses, lifetime)), Some(Ok((more, other)))) => {
+            addresses.extend(more);
+            Ok((addresses, lifetime.min(other)))
+        }
+        (Ok(found), _) | (Err(_), Some(Ok(found))) => Ok(found),
+        (Err(error), _) => Err(error),
+    }
+    .and_then(|found| if found.0.is_empty() { Err(NetError::Message("empty answer")) } else { Ok(found) })
+}
+
+fn records(found: &hickory_resolver::lookup::Lookup) -> Found {
+    let mut lifetime = LONGEST;
+    let mut addresses = Vec::new();
+    for record in found.answers().iter().take(MOST_RECORDS) {
+        let address = match &record.data {
+            RData::A(a) => IpAddr::V4(a.0),
+            RData::AAAA(aaaa) => IpAddr::V6(aaaa.0),
+            _ => continue,
+        };
+        lifetime = lifetime.min(Duration::from_secs(record.ttl.into()));
+        addresses.push(address);
+    }
+    (addresses, lifetime.max(SHORTEST))
+}
+
+fn limit(options: &mut ResolverOpts) {
+    options.timeout = Duration::from_secs(2);
+    options.attempts = 2;
+    // Ours is the cache: it alone knows which answers may be served stale.
+    options.cache_size = 0;
+}
+
+fn unreachable_resolver() -> TokioResolver {
+    #[expect(clippy::expect_used, reason = "an empty configuration without TLS has nothing that can fail")]
+    TokioResolver::builder_with_config(ResolverConfig::default(), TokioRuntimeProvider::default())
+        .build()
+        .expect("an empty resolver can be built")
+}
+
+fn describe(error: &NetError) -> String {
+    match error {
+        NetError::Dns(_) => "the name does not exist or has no address".to_owned(),
+        NetError::Timeout => "the name server did not answer".to_owned(),
+        NetError::NoConnections => "no name server could be reached".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// RFC 8305 §3 "Resolution Delay".
+const SECOND_FAMILY: Duration = Duration::from_millis(50);
+const SHORTEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(300);
+const STALE: Duration = Duration::from_secs(600);
+const MOST_NAMES: usize = 1024;
+const MOST_RECORDS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4() -> Found {
+        (vec![IpAddr::from([192, 0, 2, 1])], Duration::from_secs(60))
+    }
+
+    fn v6() -> Found {
+        (vec![IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])], Duration::from_secs(30))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_aaaa_is_not_fatal() {
+        let found = both(async { Ok(v4()) }, async { Err(NetError::Timeout) }).await;
+        assert_eq!(found.unwrap(), v4());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_aaaa_is_not_waited_for() {
+        let begin = tokio::time::Instant::now();
+        let slow = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok(v6())
+        };
+        assert_eq!(both(async { Ok(v4()) }, slow).await.unwrap(), v4());
+        assert!(begin.elapsed() < Duration::from_millis(300));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ipv4_stands_first_and_the_shorter_lifetime_counts() {
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Ok(v4())
+        };
+        let (addresses, lifetime) = both(late, async { Ok(v6()) }).await.unwrap();
+        assert_eq!(addresses, [v4().0, v6().0].concat());
+        assert_eq!(lifetime, Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_ipv6_is_enough() {
+        let found = both(async { Err(NetError::Timeout) }, async { Ok(v6()) }).await;
+        assert_eq!(found.unwrap(), v6());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_empty_answers_are_an_error() {
+        let empty = || async { Ok((Vec::new(), LONGEST)) };
+        assert!(both(empty(), empty()).await.is_err());
+    }
+}

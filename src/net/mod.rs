@@ -1,0 +1,16 @@
+//! Sockets and HTTP connections.
+//!
+//! Owns how connections are accepted, opened, proved and kept. Refuses to know routes, credentials and tokens.
+//! Called by `credential` (our own requests) and by every door.
+
+pub mod body;
+pub mod client;
+pub mod dial;
+pub mod dns;
+pub mod head_gate;
+pub mod http;
+pub mod listener;
+pub mod parent;
+pub mod pool;
+pub mod transport;
+pub mod verified;
