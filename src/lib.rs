@@ -23,6 +23,7 @@
 pub mod authority;
 pub mod backoff;
 pub mod clock;
+pub mod credential;
 pub mod metrics;
 pub mod net;
 pub mod ready;
@@ -30,3 +31,4 @@ pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod watch;

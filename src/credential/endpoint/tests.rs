@@ -1,0 +1,153 @@
+//! The exchange over a transport that answers what a test says.
+
+use std::sync::Mutex;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{HeaderName, HeaderValue};
+
+use super::*;
+use crate::credential::{Class, Key, ServiceAccount, samples};
+
+type Script = Box<dyn FnMut(&serde_json::Value) -> Result<Answer, PostError> + Send>;
+
+/// Decodes the assertion of each post and lets the script answer.
+struct Scripted(Mutex<Script>);
+
+impl Post for Scripted {
+    fn post(&self, endpoint: &'static TokenEndpoint, form: Secret) -> BoxFuture<'_, Result<Answer, PostError>> {
+        assert_eq!(endpoint.url, format!("https://{}{}", endpoint.host, endpoint.path));
+        let form = String::from_utf8(form.expose().to_vec()).unwrap();
+        let assertion = form
+            .strip_prefix("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=")
+            .expect("the form of RFC 7523");
+        let claims = assertion.split('.').nth(1).unwrap();
+        let claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+        let answer = (self.0.lock().unwrap())(&claims);
+        Box::pin(async move { answer })
+    }
+}
+
+fn exchange(script: impl FnMut(&serde_json::Value) -> Result<Answer, PostError> + Send + 'static) -> Exchange {
+    Exchange::new(Arc::new(Scripted(Mutex::new(Box::new(script)))), Clock::virtual_time())
+}
+
+fn account() -> ServiceAccount {
+    let scopes = ["https://www.googleapis.com/auth/a".to_owned(), "openid".to_owned()];
+    ServiceAccount::new(Key::parse(samples::good(0).as_bytes()).unwrap(), &scopes, None)
+}
+
+fn answer(status: u16, date: Option<u64>, body: &str) -> Answer {
+    Answer { status, date, retry_after: None, body: Secret::new(body) }
+}
+
+const TOKEN: &str = r#"{"access_token":"ya29.token","expires_in":3599,"token_type":"Bearer"}"#;
+const WRONG_TIME: &str = r#"{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp values"}"#;
+
+#[tokio::test(start_paused = true)]
+async fn an_assertion_is_exchanged_for_a_token() {
+    let exchange = exchange(|claims| {
+        assert_eq!(claims["iss"], "robot@demo.iam.gserviceaccount.com");
+        assert_eq!(claims["scope"], "https://www.googleapis.com/auth/a openid");
+        assert_eq!(claims["aud"], "https://oauth2.googleapis.com/token");
+        assert!(claims.get("sub").is_none());
+        Ok(answer(200, None, TOKEN))
+    });
+    let token = account().access_token(&exchange).await.unwrap();
+    assert_eq!(token.secret.expose(), b"ya29.token");
+    assert_eq!(token.expires(), exchange.clock.now() + Duration::from_secs(3599));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_clock_is_corrected_once_from_the_date() {
+    for difference in [-86_000_i64, -3_600, 3_600, 86_000] {
+        let wall = Clock::virtual_time().wall().seconds();
+        let server = wall.saturating_add_signed(difference);
+        let posts = Arc::new(Mutex::new(0));
+        let counted = posts.clone();
+        let exchange = exchange(move |claims| {
+            *counted.lock().unwrap() += 1;
+            let iat = claims["iat"].as_u64().unwrap();
+            let right = iat.abs_diff(server) <= 60;
+            Ok(answer(if right { 200 } else { 400 }, Some(server), if right { TOKEN } else { WRONG_TIME }))
+        });
+        // Samples from before the clock jumped.
+        for _ in 0..5 {
+            exchange.skew.observe(exchange.clock.wall(), wall, Duration::ZERO);
+        }
+        assert!(account().access_token(&exchange).await.is_ok(), "{difference} s");
+        assert_eq!(*posts.lock().unwrap(), 2);
+        assert!(account().access_token(&exchange).await.is_ok());
+        assert_eq!(*posts.lock().unwrap(), 3, "the correction is kept");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_time_without_explanation_is_not_retried_here() {
+    for date in [None, Some(0), Some(4_000_000_000), Some(Clock::virtual_time().wall().seconds())] {
+        let posts = Arc::new(Mutex::new(0));
+        let counted = posts.clone();
+        let exchange = exchange(move |_| {
+            *counted.lock().unwrap() += 1;
+            Ok(answer(400, date, WRONG_TIME))
+        });
+        let error = account().access_token(&exchange).await.unwrap_err();
+        assert_eq!(error.class, Class::Clock);
+        assert_eq!(*posts.lock().unwrap(), 1, "date {date:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_endpoint_is_given_up_after_ten_seconds() {
+    struct Silent;
+    impl Post for Silent {
+        fn post(&self, _: &'static TokenEndpoint, _: Secret) -> BoxFuture<'_, Result<Answer, PostError>> {
+            Box::pin(std::future::pending())
+        }
+    }
+    let exchange = Exchange::new(Arc::new(Silent), Clock::virtual_time());
+    let begin = exchange.clock.now();
+    let error = account().access_token(&exchange).await.unwrap_err();
+    assert_eq!((error.class, error.reason), (Class::TRANSIENT, Reason::Timeout));
+    assert_eq!(begin.until(exchange.clock.now()), EXCHANGE_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_of_the_transport_are_transient_and_keep_their_reason() {
+    for (failure, reason) in [
+        (PostFailure::Dns, Reason::Dns),
+        (PostFailure::Connect, Reason::Connect),
+        (PostFailure::Timeout, Reason::Timeout),
+        (PostFailure::Tls, Reason::Tls),
+        (PostFailure::Certificate, Reason::Certificate),
+        (PostFailure::Reset, Reason::Reset),
+        (PostFailure::TooLarge, Reason::TooLarge),
+    ] {
+        let exchange = exchange(move |_| Err(PostError::new(failure, "10.0.0.1:443: no luck")));
+        let error = account().access_token(&exchange).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::TRANSIENT, reason));
+        assert_eq!(error.to_string(), "oauth2.googleapis.com: 10.0.0.1:443: no luck");
+    }
+}
+
+#[test]
+fn retry_after_is_read_as_seconds_and_as_a_date() {
+    let read = |pairs: &[(HeaderName, &str)]| {
+        let headers = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
+        Answer::new(503, &headers.collect(), Secret::new("")).retry_after.map(|wait| wait.as_secs())
+    };
+    let now = (header::DATE, "Tue, 15 Nov 1994 08:12:31 GMT");
+    for (value, seconds) in [
+        ("120", Some(120)),
+        ("0", Some(0)),
+        (" 7 ", Some(7)),
+        ("-1", None),
+        ("soon", None),
+        ("99999999999999999999999", None),
+        ("Tue, 15 Nov 1994 08:14:31 GMT", Some(120)),
+        ("Tue, 15 Nov 1994 08:00:00 GMT", Some(0)),
+    ] {
+        assert_eq!(read(&[now.clone(), (header::RETRY_AFTER, value)]), seconds, "{value}");
+    }
+    let lonely = (header::RETRY_AFTER, "Tue, 15 Nov 1994 08:14:31 GMT");
+    assert_eq!(read(&[lonely]), None, "a date needs the server's own clock");
+}
