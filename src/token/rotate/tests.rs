@@ -1,0 +1,114 @@
+//! The order of attempts, as tables.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    clock::Clock,
+    credential::{Reason, samples},
+    secret::Secret,
+    watch::{File, Snapshot},
+};
+
+/// A ring over keys `0..count`, the last being the newest, through the real loader.
+async fn ring(count: usize, project_of_last: &str) -> (Ring, Moment, KeySet) {
+    let clock = Clock::virtual_time();
+    let files: Arc<[File]> = (0..count)
+        .map(|number| {
+            let project = if number + 1 == count { project_of_last } else { "demo" };
+            let content = samples::key_file(number, &number.to_string(), "robot", project);
+            File { name: number.to_string(), content: Ok(Secret::new(content)), modified: Duration::ZERO }
+        })
+        .collect();
+    let (files, snapshots) = tokio::sync::watch::channel(Snapshot { files, version: 1, ..Snapshot::default() });
+    let (publish, mut keys) = tokio::sync::watch::channel(KeySet::default());
+    let load = super::super::keys::load(samples::spec("default"), snapshots, clock, Arc::new(()), publish);
+    tokio::select! {
+        () = load => {}
+        changed = keys.changed() => changed.unwrap(),
+    }
+    drop(files);
+    let set = keys.borrow().clone();
+    let mut ring = Ring::default();
+    assert!(ring.update(&set).has_new);
+    (ring, clock.now(), set)
+}
+
+fn error() -> FetchError {
+    FetchError::transient(Reason::Unavailable, "no luck")
+}
+
+fn ids(ring: &Ring, purpose: Purpose, now: Moment) -> Vec<String> {
+    ring.plan(purpose, now).iter().map(|candidate| candidate.source.key_id().unwrap().to_owned()).collect()
+}
+
+fn id(set: &KeySet, key_id: &str) -> u64 {
+    set.candidates.iter().find(|candidate| candidate.source.key_id() == Some(key_id)).unwrap().id
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_comes_first_and_only_newer_ones_are_of_interest_beside_a_good_token() {
+    let (mut ring, now, set) = ring(3, "demo").await;
+    assert_eq!(ids(&ring, Purpose::Refresh, now), ["2", "1", "0"]);
+    assert!(ids(&ring, Purpose::Rotate, now).is_empty(), "nothing is in use yet");
+    assert_eq!(ring.succeeded(id(&set, "1")), Some((None, Some("1".into()))));
+    assert_eq!(ids(&ring, Purpose::Rotate, now), ["2"]);
+    assert_eq!(ring.succeeded(id(&set, "1")), None, "no switch");
+    assert_eq!(ring.succeeded(id(&set, "2")), Some((Some("1".into()), Some("2".into()))));
+    assert!(ids(&ring, Purpose::Rotate, now).is_empty());
+    assert_eq!(ids(&ring, Purpose::Refresh, now), ["2", "1", "0"], "older ones stay a way out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_keys_rest_and_come_back() {
+    let (mut ring, now, set) = ring(2, "demo").await;
+    let next = ring.refused(id(&set, "1"), &error(), now, 0.5).unwrap();
+    assert_eq!(ids(&ring, Purpose::Refresh, now), ["0"]);
+    assert_eq!(ring.next_try(Purpose::Refresh), Some(next));
+    assert_eq!(now.until(next).as_secs(), 5);
+    let resting = ring.resting();
+    assert_eq!((resting[0].file.as_str(), resting[0].reason, resting[0].next_try), ("1", "unavailable", Some(next)));
+    assert_eq!(ids(&ring, Purpose::Refresh, next), ["1", "0"]);
+    ring.succeeded(id(&set, "0"));
+    assert!(ids(&ring, Purpose::Rotate, now).is_empty());
+    assert_eq!(ids(&ring, Purpose::Rotate, next), ["1"]);
+    assert!(!ring.update(&set).has_new, "the same files change nothing");
+    assert_eq!(ring.next_try(Purpose::Rotate), Some(next));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_keys_with_others_beside_them_are_set_aside() {
+    let (mut pair, now, set) = ring(2, "demo").await;
+    pair.succeeded(id(&set, "0"));
+    assert_eq!(pair.set_aside(id(&set, "0"), &error(), now, Duration::ZERO, 1.0), None, "never the one in use");
+    let next = pair.set_aside(id(&set, "1"), &error(), now, Duration::ZERO, 1.0).unwrap();
+    assert_eq!(now.until(next).as_secs(), 5);
+    let (mut lonely, now, set) = ring(1, "demo").await;
+    assert_eq!(lonely.set_aside(id(&set, "0"), &error(), now, Duration::ZERO, 1.0), None);
+    assert!(!lonely.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_another_project_are_told_once_and_never_tried_beside_one_in_use() {
+    let (mut ring, now, set) = ring(2, "elsewhere").await;
+    assert_eq!(ids(&ring, Purpose::Refresh, now), ["1", "0"], "at the start either may be meant");
+    ring.succeeded(id(&set, "0"));
+    let update = ring.update(&set);
+    assert_eq!(update.foreign.len(), 1);
+    assert!(ring.update(&set).foreign.is_empty());
+    assert_eq!(ring.resting()[0].reason, "wrong_project");
+    assert!(ids(&ring, Purpose::Rotate, now).is_empty());
+    assert_eq!(ids(&ring, Purpose::Refresh, now), ["0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_in_use_outlives_its_file() {
+    let (mut ring, now, set) = ring(2, "demo").await;
+    ring.succeeded(id(&set, "1"));
+    let mut without = set.clone();
+    without.candidates.retain(|candidate| candidate.source.key_id() == Some("0"));
+    ring.update(&without);
+    assert_eq!(ids(&ring, Purpose::Refresh, now), ["0", "1"]);
+    ring.succeeded(id(&set, "0"));
+    assert_eq!(ids(&ring, Purpose::Refresh, now), ["0"]);
+}

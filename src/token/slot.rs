@@ -1,0 +1,371 @@
+//! The cell that holds one token: written by one task, read by every request without waiting.
+//!
+//! The invariants live here: only success replaces a token, an expired one is never given, and who waits is
+//! bounded in number and time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::HeaderValue;
+use tokio::sync::{Notify, watch};
+use zeroize::Zeroizing;
+
+use super::{
+    schedule::{FORCED_EVERY, GUARD, USELESS_PAUSE},
+    status::{Condition, Resting, SlotStatus, Trouble},
+};
+use crate::{
+    clock::{Clock, Moment},
+    credential::{Reason, Token},
+};
+
+/// A token ready to be sent.
+#[derive(Debug)]
+pub struct Bearer {
+    /// `Bearer …`, marked sensitive.
+    pub header: HeaderValue,
+    /// The token alone, marked sensitive.
+    pub bare: HeaderValue,
+    /// The beginning of its life.
+    pub issued: Moment,
+    /// The end of its life.
+    pub expires: Moment,
+    /// Counts up with every token of a slot.
+    pub generation: u64,
+    /// The key it was made with.
+    pub key_id: Option<String>,
+}
+
+/// Why there is no token, in the words of an answer to the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Unavailable {
+    /// For `Retry-After`: 1 to 5.
+    pub retry_after_seconds: u64,
+    /// A label: one of [`Reason::label`], `starting`, `too_many_waiters` or `removed`.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+#[derive(Default)]
+struct State {
+    bearer: Option<Arc<Bearer>>,
+    trouble: Option<Trouble>,
+    /// When a refresh was last asked for by a 401.
+    forced_at: Option<Moment>,
+    /// Such a refresh is due or under way.
+    forcing: bool,
+    resting: Vec<Resting>,
+    ended: bool,
+}
+
+/// The cell. The task owns the writing side, [`Handle`] is the reading side.
+pub(super) struct Slot {
+    state: watch::Sender<State>,
+    clock: Clock,
+    nudge: Notify,
+    waiters: AtomicUsize,
+}
+
+/// Whether a token was taken into the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Installed {
+    Yes,
+    /// The one in hand lives at least as long: an endpoint that caches, or one that shortens lives.
+    NotNewer,
+}
+
+impl Slot {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { state: watch::Sender::new(State::default()), clock, nudge: Notify::new(), waiters: AtomicUsize::new(0) }
+    }
+
+    /// The token to send now.
+    pub(super) fn current(&self) -> Option<Arc<Bearer>> {
+        let bearer = self.state.borrow().bearer.clone()?;
+        (self.clock.now() + GUARD < bearer.expires).then_some(bearer)
+    }
+
+    /// The last token, expired or not.
+    pub(super) fn last(&self) -> Option<Arc<Bearer>> {
+        self.state.borrow().bearer.clone()
+    }
+
+    /// The only way in for a token.
+    pub(super) fn install(&self, token: &Token, key_id: Option<&str>) -> Installed {
+        let mut installed = Installed::NotNewer;
+        self.state.send_modify(|state| {
+            let suspected = std::mem::take(&mut state.forcing);
+            state.trouble = None;
+            let old = state.bearer.as_deref();
+            let is_same = old.is_some_and(|old| old.bare.as_bytes() == token.secret.expose());
+            // The same token again lives no longer than before; a few seconds are only rounding.
+            let rounding = if is_same { USELESS_PAUSE } else { Duration::ZERO };
+            let lives_longer = old.is_none_or(|old| token.expires() > old.expires + rounding);
+            // Upstream refused the old one: any other is better.
+            let replaces_suspect = suspected && !is_same;
+            let generation = old.map_or(0, |old| old.generation) + 1;
+            if (lives_longer || replaces_suspect)
+                && let Some(bearer) = bearer(token, generation, key_id)
+            {
+                state.bearer = Some(Arc::new(bearer));
+                installed = Installed::Yes;
+            }
+        });
+        installed
+    }
+
+    /// An attempt begins: what the last one said about the next is settled, so waiting is not in vain.
+    pub(super) fn begin(&self) {
+        let now = self.clock.now();
+        self.state.send_if_modified(|state| {
+            if let Some(trouble) = &mut state.trouble {
+                trouble.next_try = Some(now);
+            }
+            false
+        });
+    }
+
+    /// Records a failure. The token stays.
+    pub(super) fn fail(&self, reason: Reason, message: &str, next_try: Option<Moment>) {
+        let now = self.clock.now();
+        self.state.send_modify(|state| {
+            let (since, failures) = state.trouble.as_ref().map_or((now, 0), |before| (before.since, before.failures));
+            let failures = failures.saturating_add(1);
+            state.trouble = Some(Trouble { reason, message: message.to_owned(), since, failures, next_try });
+            state.forcing = false;
+        });
+    }
+
+    /// Whether the last attempt failed.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.state.borrow().trouble.is_some()
+    }
+
+    /// Whether a 401 asked for a refresh that has not been tried yet.
+    pub(super) fn is_forcing(&self) -> bool {
+        self.state.borrow().forcing
+    }
+
+    /// Gives up such a refresh: nothing can be tried now.
+    pub(super) fn stop_forcing(&self) {
+        self.state.send_if_modified(|state| std::mem::take(&mut state.forcing));
+    }
+
+    /// Shows the keys that are not used. Nobody waits for that.
+    pub(super) fn show_resting(&self, resting: Vec<Resting>) {
+        self.state.send_if_modified(|state| {
+            state.resting = resting;
+            false
+        });
+    }
+
+    /// The credential is gone: nobody needs to wait any more.
+    pub(super) fn end(&self) {
+        self.state.send_modify(|state| state.ended = true);
+    }
+
+    /// Completes when a reader needs a token that is not there.
+    pub(super) async fn nudged(&self) {
+        self.nudge.notified().await;
+    }
+
+    fn enter(&self) -> Option<Waiter<'_>> {
+        let waiter = Waiter(&self.waiters);
+        (self.waiters.fetch_add(1, Ordering::AcqRel) < MOST_WAITERS).then_some(waiter)
+    }
+
+    /// Whether waiting `limit` is in vain, and what to say then.
+    fn hopeless(&self, limit: Duration) -> Option<Unavailable> {
+        let state = self.state.borrow();
+        if state.ended {
+            return Some(unavailable(5, "removed", "the credential was removed from the configuration"));
+        }
+        let trouble = state.trouble.as_ref()?;
+        let patience = self.clock.now() + limit;
+        let in_vain = trouble.next_try.is_none_or(|next| next > patience);
+        in_vain.then(|| self.explain(&state))
+    }
+
+    fn explain(&self, state: &State) -> Unavailable {
+        let Some(trouble) = &state.trouble else {
+            return unavailable(1, "starting", "no token yet: the first exchange has not ended");
+        };
+        let wait = trouble.next_try.map_or(MOST_RETRY_AFTER, |next| self.clock.now().until(next).as_secs() + 1);
+        unavailable(wait, trouble.reason.label(), &trouble.message)
+    }
+}
+
+/// Reads one slot. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    slot: Arc<Slot>,
+}
+
+impl Handle {
+    pub(super) fn new(slot: Arc<Slot>) -> Self {
+        Self { slot }
+    }
+
+    /// The token to send now; none when there is none or it has less than ten seconds left. Never waits.
+    pub fn current(&self) -> Option<Arc<Bearer>> {
+        self.slot.current()
+    }
+
+    /// The token, waiting for the one flight if there is none: at most `limit`, and ten seconds.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, as soon as waiting on is in vain. Dropping the future disturbs nobody.
+    pub async fn wait(&self, limit: Duration) -> Result<Arc<Bearer>, Unavailable> {
+        if let Some(bearer) = self.current() {
+            return Ok(bearer);
+        }
+        let limit = limit.min(MOST_WAIT);
+        let Some(_waiter) = self.slot.enter() else {
+            return Err(unavailable(1, "too_many_waiters", "too many requests wait for a token already"));
+        };
+        let mut changes = self.slot.state.subscribe();
+        self.slot.nudge.notify_one();
+        let found = async {
+            loop {
+                if let Some(bearer) = self.current() {
+                    return Ok(bearer);
+                }
+                if let Some(unavailable) = self.slot.hopeless(limit) {
+                    return Err(unavailable);
+                }
+                // Cannot fail: the sender is in the slot that we hold.
+                let _ = changes.changed().await;
+            }
+        };
+        // Tokio's time and not the clock's: the client's patience does not run fast.
+        match tokio::time::timeout(limit, found).await {
+            Ok(result) => result,
+            Err(_) => Err(self.slot.explain(&self.slot.state.borrow())),
+        }
+    }
+
+    /// Upstream said `invalid_token` to this generation: asks for one refresh, at most every 30 s.
+    /// Whether one is now due or under way.
+    pub fn suspect(&self, generation: u64) -> bool {
+        let now = self.slot.clock.now();
+        let mut forcing = false;
+        let newly = self.slot.state.send_if_modified(|state| {
+            let is_last = state.bearer.as_ref().is_some_and(|bearer| bearer.generation == generation);
+            let is_allowed = state.forced_at.is_none_or(|last| last.until(now) >= FORCED_EVERY);
+            let newly = is_last && is_allowed && !state.forcing;
+            if newly {
+                state.forcing = true;
+                state.forced_at = Some(now);
+            }
+            forcing = is_last && state.forcing;
+            newly
+        });
+        if newly {
+            self.slot.nudge.notify_one();
+        }
+        forcing
+    }
+
+    /// After [`Handle::suspect`]: the next token, for the one replay; none when there will be none in time.
+    pub async fn renewed(&self, generation: u64, limit: Duration) -> Option<Arc<Bearer>> {
+        let mut changes = self.slot.state.subscribe();
+        self.suspect(generation);
+        let _waiter = self.slot.enter()?;
+        let found = async {
+            loop {
+                if let Some(bearer) = self.current().filter(|bearer| bearer.generation > generation) {
+                    return Some(bearer);
+                }
+                if !self.slot.is_forcing() {
+                    return None;
+                }
+                let _ = changes.changed().await;
+            }
+        };
+        tokio::time::timeout(limit.min(MOST_WAIT), found).await.ok().flatten()
+    }
+
+    /// The next valid token after `generation`, however long it takes: for those who pass tokens on.
+    pub async fn newer_than(&self, generation: u64) -> Arc<Bearer> {
+        let mut changes = self.slot.state.subscribe();
+        loop {
+            if let Some(bearer) = self.current().filter(|bearer| bearer.generation > generation) {
+                return bearer;
+            }
+            // Cannot fail: the sender is in the slot that we hold.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// For the status page and metrics.
+    pub fn status(&self) -> SlotStatus {
+        let (now, wall) = (self.slot.clock.now(), self.slot.clock.wall());
+        let state = self.slot.state.borrow();
+        let condition = match &state.bearer {
+            None => Condition::Empty,
+            Some(bearer) if now + GUARD >= bearer.expires => Condition::Expired,
+            Some(_) if state.trouble.is_some() => Condition::Stale,
+            Some(_) => Condition::Fresh,
+        };
+        let bearer = state.bearer.as_deref();
+        let expires = bearer.map(|bearer| bearer.expires);
+        let expires_at = expires.map(|end| (wall.0 + now.until(end)).saturating_sub(end.until(now)).as_secs());
+        SlotStatus {
+            condition,
+            generation: bearer.map_or(0, |bearer| bearer.generation),
+            issued: bearer.map(|bearer| bearer.issued),
+            expires,
+            expires_at,
+            key_id: bearer.and_then(|bearer| bearer.key_id.clone()),
+            trouble: state.trouble.clone(),
+            resting: state.resting.clone(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Handle").field(&self.status().condition).finish()
+    }
+}
+
+/// One of those who wait.
+struct Waiter<'a>(&'a AtomicUsize);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn bearer(token: &Token, generation: u64, key_id: Option<&str>) -> Option<Bearer> {
+    let with_scheme = Zeroizing::new([b"Bearer ", token.secret.expose()].concat());
+    let mut header = HeaderValue::from_bytes(&with_scheme).ok()?;
+    let mut bare = HeaderValue::from_bytes(token.secret.expose()).ok()?;
+    header.set_sensitive(true);
+    bare.set_sensitive(true);
+    Some(Bearer {
+        header,
+        bare,
+        issued: token.sent,
+        expires: token.expires(),
+        generation,
+        key_id: key_id.map(ToOwned::to_owned),
+    })
+}
+
+fn unavailable(wait: u64, reason: &'static str, message: &str) -> Unavailable {
+    Unavailable { retry_after_seconds: wait.clamp(1, MOST_RETRY_AFTER), reason, message: message.to_owned() }
+}
+
+const MOST_WAITERS: usize = 10_000;
+const MOST_WAIT: Duration = Duration::from_secs(10);
+const MOST_RETRY_AFTER: u64 = 5;
