@@ -26,6 +26,7 @@ pub mod clock;
 pub mod credential;
 pub mod metrics;
 pub mod net;
+pub mod policy;
 pub mod ready;
 pub mod secret;
 pub mod shutdown;

@@ -1,0 +1,164 @@
+//! One route: which requests, and what happens to them.
+
+use std::fmt;
+
+use http::{HeaderName, Method, header};
+
+use super::{HostPattern, target::RequestTarget};
+use crate::authority::Host;
+
+/// A route as configured. Settings plain enough to be printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its name, which is also a metric label.
+    pub name: String,
+    /// Which hosts.
+    pub hosts: Vec<HostPattern>,
+    /// Which methods; empty = all.
+    pub methods: Vec<Method>,
+    /// Which prefixes of the path; empty = all. End one in `/` to keep it to whole segments.
+    pub paths: Vec<String>,
+    /// What happens.
+    pub action: Action,
+    /// The name of the credential that an injecting route uses.
+    pub credential: String,
+    /// Which kind of token of it.
+    pub token: TokenKind,
+    /// Where the token is written.
+    pub header: HeaderName,
+    /// What becomes of a credential that the client sent itself.
+    pub client_authorization: ClientAuthorization,
+    /// Sent as `x-goog-user-project` where the client sent none.
+    pub quota_project: Option<String>,
+}
+
+/// What happens to a request that a route matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Our token goes on it.
+    Inject,
+    /// It goes out as it is, without a token.
+    Pass,
+    /// It is refused.
+    Deny,
+}
+
+/// Which kind of token a route puts on requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenKind {
+    /// An OAuth access token.
+    Access,
+}
+
+/// What becomes of a credential that the client sent itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuthorization {
+    /// Ours, whatever the client sent or did not send.
+    Replace,
+    /// The client's own wins alone; the placeholder counts as none.
+    Keep,
+    /// Ours only where the client sent this pod's placeholder.
+    Require,
+}
+
+impl Route {
+    /// The route of a sidecar that was told nothing: `*.googleapis.com` with the credential `default`.
+    pub fn google_apis(hosts: Vec<HostPattern>) -> Self {
+        Self {
+            name: DEFAULT_ROUTE.to_owned(),
+            hosts,
+            methods: Vec::new(),
+            paths: Vec::new(),
+            action: Action::Inject,
+            credential: DEFAULT_CREDENTIAL.to_owned(),
+            token: TokenKind::Access,
+            header: header::AUTHORIZATION,
+            client_authorization: ClientAuthorization::Replace,
+            quota_project: None,
+        }
+    }
+
+    /// Whether the header carries `Bearer …`; every other one carries the bare token.
+    pub fn bears(&self) -> bool {
+        [header::AUTHORIZATION, header::PROXY_AUTHORIZATION].contains(&self.header)
+            || self.header == X_SERVERLESS_AUTHORIZATION
+    }
+
+    /// Whether one of the hosts matches.
+    pub fn has_host(&self, host: &Host) -> bool {
+        self.hosts.iter().any(|pattern| pattern.matches(host))
+    }
+
+    /// Whether a host is named here without wildcard.
+    pub(super) fn names(&self, host: &Host) -> bool {
+        self.hosts.iter().any(|pattern| pattern.is_exact() && pattern.matches(host))
+    }
+
+    /// Whether method or path decide, so that a look inside is needed.
+    pub(super) fn looks_inside(&self) -> bool {
+        !self.methods.is_empty() || !self.paths.is_empty()
+    }
+
+    pub(super) fn has_method(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+
+    /// Whether the path matches.
+    ///
+    /// A refusal must not be dodged by spelling, a credential must not be won by it: `deny` matches when any
+    /// reading of the path does, `inject` only when all do, `pass` by the path as decoded.
+    pub(super) fn has_target(&self, target: &RequestTarget<'_>) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|prefix| self.has_path(prefix, target))
+    }
+
+    fn has_path(&self, prefix: &str, target: &RequestTarget<'_>) -> bool {
+        let prefix = prefix.as_bytes();
+        let (decoded, resolved) = (target.decoded().starts_with(prefix), target.resolved().starts_with(prefix));
+        match self.action {
+            Action::Deny => decoded || resolved,
+            Action::Inject => decoded && resolved,
+            Action::Pass => decoded,
+        }
+    }
+}
+
+impl Action {
+    /// As written in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inject => "inject",
+            Self::Pass => "pass",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl TokenKind {
+    /// As written in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for TokenKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The name of the default route.
+pub const DEFAULT_ROUTE: &str = "google-apis";
+
+/// The name of the default credential.
+pub const DEFAULT_CREDENTIAL: &str = "default";
+
+/// Cloud Run and IAP read this one beside the application's own `authorization`.
+pub const X_SERVERLESS_AUTHORIZATION: &str = "x-serverless-authorization";
