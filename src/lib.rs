@@ -27,6 +27,7 @@ pub mod credential;
 pub mod metrics;
 pub mod net;
 pub mod policy;
+pub mod proxy;
 pub mod ready;
 pub mod secret;
 pub mod shutdown;

@@ -1,0 +1,70 @@
+//! One line and one count per request, written when its answer has ended. Secrets are impossible by type: a record
+//! holds configured names, a canonical host and closed-set labels only.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+
+use crate::{
+    authority::Authority,
+    clock::{Clock, Moment},
+    metrics::Metrics,
+    policy::Route,
+    shutdown::InFlight,
+};
+
+/// What is known of a request while it is served.
+pub(super) struct Record {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+    pub(super) began: Moment,
+    pub(super) door: &'static str,
+    pub(super) method: &'static str,
+    pub(super) authority: Option<Authority>,
+    /// The route that matched.
+    pub(super) route: Option<Arc<Route>>,
+    /// What was done: `inject`, or why not.
+    pub(super) decision: &'static str,
+    pub(super) status: StatusCode,
+    /// Keeps the sidecar from ending while the request is served.
+    pub(super) work: InFlight,
+}
+
+impl Record {
+    /// Counts and logs; the one place that does.
+    pub(super) fn end(self) {
+        let route = self.route.as_ref().map_or(NO_ROUTE, |route| route.name.as_str());
+        let took = self.began.until(self.clock.now());
+        self.metrics.http_requests.with_label_values(&[route, self.method, self.status.as_str()]).inc();
+        self.metrics.http_request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
+        tracing::info!(
+            door = self.door,
+            method = self.method,
+            host = self.authority.as_ref().map(tracing::field::display),
+            route,
+            decision = self.decision,
+            code = self.status.as_u16(),
+            ms = took.as_millis() as u64,
+            "request"
+        );
+        drop(self.work);
+    }
+}
+
+/// The closed set of methods that metrics and logs know.
+pub(super) fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        _ => "other",
+    }
+}
+
+/// The label of requests that no route matched.
+pub(super) const NO_ROUTE: &str = "none";

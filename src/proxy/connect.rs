@@ -1,0 +1,163 @@
+//! CONNECT: decide by the host alone; then intercept, carry unseen, or refuse.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use http::{HeaderValue, Request, Response, header};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::{
+    Shared,
+    access_log::{Record, method_label},
+    body::ResponseBody,
+    error::{Failure, Kind},
+    intercept, tunnel,
+};
+use crate::{
+    authority::{Authority, Host},
+    net::{
+        dial::{DialError, Purpose},
+        head_gate::HeadGate,
+        transport::Prefixed,
+    },
+    policy::Connect,
+};
+
+/// Answers a CONNECT. A refused one closes the connection: what the client already sent after it must never be
+/// read as another request.
+pub(super) async fn serve(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    let mut record = begin(shared);
+    let upgrade = hyper::upgrade::on(&mut request);
+    match open(shared, &request, upgrade, &mut record).await {
+        Ok(()) => {
+            record.end();
+            Response::new(ResponseBody::Empty)
+        }
+        Err(failure) => {
+            shared.metrics.requests_refused.with_label_values(&[failure.reason]).inc();
+            record.decision = failure.reason;
+            record.status = failure.status();
+            record.end();
+            let mut response = failure.response(false);
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+    }
+}
+
+fn begin(shared: &Shared) -> Record {
+    Record {
+        metrics: shared.metrics.clone(),
+        clock: shared.clock,
+        began: shared.clock.now(),
+        door: "connect",
+        method: method_label(&http::Method::CONNECT),
+        authority: None,
+        route: None,
+        decision: "none",
+        status: http::StatusCode::OK,
+        work: shared.tasks.begin(),
+    }
+}
+
+async fn open(
+    shared: &Arc<Shared>,
+    request: &Request<Incoming>,
+    upgrade: OnUpgrade,
+    record: &mut Record,
+) -> Result<(), Failure> {
+    let authority = target(request)?;
+    record.authority = Some(authority.clone());
+    let live = shared.live.borrow().clone();
+    match live.policy.connect(&authority) {
+        Connect::Refuse(reason) => Err(Failure::new(Kind::Denied, reason.label(), reason.message())),
+        Connect::Intercept if authority.host().is_some_and(|host| is_covered(shared, host)) => {
+            record.decision = "intercept";
+            intercept_after(shared, authority, upgrade);
+            Ok(())
+        }
+        Connect::Intercept | Connect::Tunnel => {
+            record.decision = "tunnel";
+            tunnel_after(shared, &authority, upgrade).await
+        }
+    }
+}
+
+/// Whether the CA may vouch for the name. A host that the configuration named after the CA was made is carried
+/// unseen: clients would refuse our leaf.
+fn is_covered(shared: &Shared, host: &Host) -> bool {
+    shared.leaves.as_ref().is_some_and(|leaves| leaves.ca().covers(host.as_str()))
+}
+
+fn target(request: &Request<Incoming>) -> Result<Authority, Failure> {
+    let malformed =
+        |error: crate::authority::AuthorityError| Failure::new(Kind::Malformed, "bad_authority", error.to_string());
+    let claimed = request.uri().authority().map_or("", http::uri::Authority::as_str);
+    let authority = Authority::parse(claimed, None).map_err(malformed)?;
+    for host in request.headers().get_all(header::HOST) {
+        let claimed = Authority::parse(host.to_str().unwrap_or(""), Some(authority.port)).map_err(malformed)?;
+        if claimed != authority {
+            return Err(Failure::new(Kind::Misdirected, "authority_mismatch", "CONNECT and Host name different hosts"));
+        }
+    }
+    Ok(authority)
+}
+
+fn intercept_after(shared: &Arc<Shared>, authority: Authority, upgrade: OnUpgrade) {
+    let held = shared.clone();
+    shared.tasks.spawn(async move {
+        let Some(leaves) = held.leaves.clone() else { return };
+        if let Some(stream) = upgraded(upgrade).await {
+            let active = held.metrics.connections_active.with_label_values(&["intercept"]);
+            active.inc();
+            intercept::serve(&held, &leaves, authority, stream).await;
+            active.dec();
+        }
+    });
+}
+
+/// Dials before it says 200: a dial failure must not look like a broken tunnel.
+async fn tunnel_after(shared: &Arc<Shared>, authority: &Authority, upgrade: OnUpgrade) -> Result<(), Failure> {
+    let upstream = shared.dialer.dial(authority, Purpose::Opaque).await.map_err(|error| unreachable(shared, &error))?;
+    let (held, work) = (shared.clone(), shared.tasks.begin());
+    shared.tasks.spawn(async move {
+        if let Some(stream) = upgraded(upgrade).await {
+            let active = held.metrics.connections_active.with_label_values(&["tunnel"]);
+            active.inc();
+            tunnel::carry(stream, upstream).await;
+            active.dec();
+        }
+        drop(work);
+    });
+    Ok(())
+}
+
+/// The client's own stream, out of hyper and out of the gate, with what the client sent behind its CONNECT in front:
+/// nothing of HTTP lies between client and TLS any more.
+async fn upgraded(upgrade: OnUpgrade) -> Option<Prefixed<TcpStream>> {
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<HeadGate<TcpStream>>>().ok()?;
+    let (stream, held) = parts.io.into_inner().into_parts();
+    let early = match (parts.read_buf.is_empty(), held.is_empty()) {
+        (_, true) => parts.read_buf,
+        (true, false) => held,
+        (false, false) => {
+            let mut both = BytesMut::from(&parts.read_buf[..]);
+            both.extend_from_slice(&held);
+            both.freeze()
+        }
+    };
+    Some(Prefixed::new(early, stream))
+}
+
+pub(super) fn unreachable(shared: &Shared, error: &DialError) -> Failure {
+    let label = error.label();
+    shared.metrics.upstream_connect_errors.with_label_values(&[label]).inc();
+    let kind = match error {
+        DialError::Forbidden => Kind::Denied,
+        DialError::Timeout => Kind::Timeout,
+        _ => Kind::Upstream,
+    };
+    Failure::new(kind, label, format!("the upstream could not be reached: {error}"))
+}

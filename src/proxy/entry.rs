@@ -1,0 +1,133 @@
+//! One client connection: through the head gate into hyper, and each request to where it belongs.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use base64::Engine as _;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use super::{
+    Shared,
+    body::ResponseBody,
+    connect,
+    error::{Failure, Kind},
+    request::{self, Door},
+};
+use crate::{
+    net::head_gate::{HeadGate, Refusals},
+    secret::Secret,
+};
+
+/// Serves a connection on the proxy port.
+pub(super) async fn serve(shared: &Arc<Shared>, stream: TcpStream) {
+    let active = shared.metrics.connections_active.with_label_values(&["proxy"]);
+    active.inc();
+    serve_http1(shared, Door::Forward, stream).await;
+    active.dec();
+}
+
+/// HTTP/1.1 on a stream, each request of it through the pipeline.
+pub(super) async fn serve_http1<S>(shared: &Arc<Shared>, door: Door, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (gate, refusals) = HeadGate::http1_only(stream, shared.clock);
+    let context = Arc::new(Context { shared: shared.clone(), door, refusals: refusals.clone() });
+    let service = service_fn(move |request| {
+        let context = context.clone();
+        async move { Ok::<_, Infallible>(dispatch(&context, request).await) }
+    });
+    let connection = server().serve_connection(TokioIo::new(gate), service).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = shared.tasks.draining() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Some(reason) = refusals.broken() {
+        tracing::warn!(reason = reason.label(), "a client connection was closed: {}", reason.message());
+        shared.metrics.requests_refused.with_label_values(&[reason.label()]).inc();
+    } else if let Err(error) = ended {
+        tracing::debug!(%error, "a client connection ended with an error");
+    }
+}
+
+/// What the requests of one connection share.
+pub(super) struct Context {
+    pub(super) shared: Arc<Shared>,
+    pub(super) door: Door,
+    pub(super) refusals: Refusals,
+}
+
+async fn dispatch(context: &Arc<Context>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let shared = &context.shared;
+    if let Some(refusal) = context.refusals.refusal(request.uri()) {
+        let failure = Failure::new(Kind::Refused(refusal.status), refusal.reason.label(), refusal.reason.message());
+        return refuse(shared, &failure);
+    }
+    if let (Door::Forward, Some(password)) = (&context.door, &shared.password)
+        && !gives(&request, password)
+    {
+        return ask_for_password(shared);
+    }
+    match (request.method(), &context.door) {
+        (&Method::CONNECT, Door::Forward) => Box::pin(connect::serve(shared, request)).await,
+        (&Method::CONNECT, Door::Intercept(_)) => {
+            let status = Kind::Refused(StatusCode::METHOD_NOT_ALLOWED);
+            refuse(shared, &Failure::new(status, "connect_inside", "CONNECT is accepted on the proxy port only"))
+        }
+        (&Method::OPTIONS, Door::Forward) if request.uri() == "*" => {
+            let mut response = Response::new(ResponseBody::Empty);
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+        _ => request::serve(context, request).await,
+    }
+}
+
+/// Whether the request gives the password, as RFC 7617 writes it.
+fn gives(request: &Request<Incoming>, password: &Secret) -> bool {
+    let given = request.headers().get(header::PROXY_AUTHORIZATION).and_then(|value| {
+        let (scheme, credentials) = value.to_str().ok()?.split_once(' ')?;
+        let decoded = base64::engine::general_purpose::STANDARD.decode(credentials.trim()).ok()?;
+        scheme.eq_ignore_ascii_case("basic").then(|| Secret::new(decoded))
+    });
+    given.is_some_and(|given| given == *password)
+}
+
+/// The one 407: curl and others give their password only when asked.
+fn ask_for_password(shared: &Shared) -> Response<ResponseBody> {
+    let status = Kind::Refused(StatusCode::PROXY_AUTHENTICATION_REQUIRED);
+    let mut response = refuse(shared, &Failure::new(status, "proxy_password", "this proxy belongs to another program"));
+    let challenge = HeaderValue::from_static("Basic realm=\"bearerd\"");
+    response.headers_mut().insert(header::PROXY_AUTHENTICATE, challenge);
+    response
+}
+
+/// Answers, counts and closes.
+fn refuse(shared: &Shared, failure: &Failure) -> Response<ResponseBody> {
+    shared.metrics.requests_refused.with_label_values(&[failure.reason]).inc();
+    tracing::warn!(reason = failure.reason, code = failure.status().as_u16(), "refused a request: {}", failure.message);
+    let mut response = failure.response(false);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn server() -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_headers(MOST_FIELDS).max_buf_size(BUFFER);
+    builder
+}
+
+/// From the end of one request to the end of the next one's head.
+const IDLE: Duration = Duration::from_secs(75);
+/// The gate counts the same.
+const MOST_FIELDS: usize = 100;
+const BUFFER: usize = 64 * 1024;

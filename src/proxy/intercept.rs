@@ -1,0 +1,86 @@
+//! TLS ended with a leaf of the pod's own CA, then HTTP/1.1 or h2 as the client's ALPN asks.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    Shared,
+    entry::{self, Context},
+    request::{self, Door},
+};
+use crate::{
+    authority::Authority,
+    net::head_gate::Refusals,
+    tls::{self, Leaves},
+};
+
+/// Serves a tunnel that was opened for `authority`.
+pub(super) async fn serve<S>(shared: &Arc<Shared>, leaves: &Leaves, authority: Authority, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(host) = authority.host() else { return };
+    let tls = match tokio::time::timeout(HANDSHAKE, tls::accept(leaves, host.as_str(), stream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => {
+            tracing::warn!(%host, reason = error.label(), "a client's TLS handshake failed: {error}");
+            return refused(shared, error.label());
+        }
+        Err(_) => return refused(shared, "tls_timeout"),
+    };
+    let is_h2 = tls.get_ref().1.alpn_protocol() == Some(tls::H2);
+    let door = Door::Intercept(authority);
+    if is_h2 {
+        serve_h2(shared, door, tls).await;
+    } else {
+        entry::serve_http1(shared, door, tls).await;
+    }
+}
+
+/// HTTP/2 on a stream, each request of it through the pipeline.
+async fn serve_h2<S>(shared: &Arc<Shared>, door: Door, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let context = Arc::new(Context { shared: shared.clone(), door, refusals: Refusals::default() });
+    let service = service_fn(move |request| {
+        let context = context.clone();
+        async move { Ok::<_, std::convert::Infallible>(request::serve(&context, request).await) }
+    });
+    let mut builder = hyper::server::conn::http2::Builder::new(shared.tasks.clone());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_header_list_size(MOST_HEAD)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(Duration::from_secs(300))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = shared.tasks.draining() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a client's HTTP/2 connection ended with an error");
+    }
+}
+
+fn refused(shared: &Shared, reason: &'static str) {
+    shared.metrics.requests_refused.with_label_values(&[reason]).inc();
+}
+
+const HANDSHAKE: Duration = Duration::from_secs(5);
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Wide for the reason given in `net::pool`: small messages of a stream must not end the connection.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+const MOST_STREAMS: u32 = 100;
+const MOST_HEAD: u32 = 32 * 1024;
+const SEND_BUFFER: usize = 128 * 1024;

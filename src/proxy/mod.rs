@@ -1,0 +1,103 @@
+//! The data plane: how a client's request comes in, gets its credential, and goes out.
+//!
+//! Owns the doors forward and intercept and the one pipeline behind them. Refuses to know how tokens are made, where
+//! settings come from, and what a key is. Called by `app`, which hands it bound listeners and live settings.
+//!
+//! Life of a request: `entry` (a connection, through the head gate) → `connect` (CONNECT: intercept, tunnel or
+//! refuse) → `request::serve` (the pipeline) → `upstream::send` (a connection that proved its name).
+
+mod access_log;
+mod body;
+mod claims;
+mod connect;
+mod entry;
+mod error;
+mod headers;
+mod intercept;
+mod plain;
+mod request;
+mod tunnel;
+mod upgrade;
+mod upstream;
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::{net::TcpStream, sync::watch};
+
+use crate::{
+    clock::Clock,
+    metrics::Metrics,
+    net::{dial::SharedDialer, pool::Pool},
+    policy::{Placeholder, Policy},
+    secret::Secret,
+    shutdown::Tasks,
+    tls::Leaves,
+    token::Handle,
+};
+
+/// What may change while the sidecar runs.
+#[derive(Debug)]
+pub struct Live {
+    /// Which request gets what.
+    pub policy: Policy,
+    /// The token of each route that injects, by the route's name.
+    pub handles: HashMap<String, Handle>,
+}
+
+/// What the data plane works with.
+pub struct Parts {
+    /// Policy and tokens, replaced as one.
+    pub live: watch::Receiver<Arc<Live>>,
+    /// Proven connections.
+    pub pool: Pool,
+    /// Other connections: tunnels, and plain `http://` to hosts that no route names.
+    pub dialer: SharedDialer,
+    /// Leaf certificates of the pod CA; `None` when there is no CA and nothing is intercepted.
+    pub leaves: Option<Arc<Leaves>>,
+    /// This pod's placeholder.
+    pub placeholder: Placeholder,
+    /// `user:password` that clients must give, where loopback is shared with other users (`exec`).
+    pub password: Option<Secret>,
+    /// Spawns and counts.
+    pub tasks: Tasks,
+    /// Time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+struct Shared {
+    parts: Parts,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+/// The proxy port.
+#[derive(Clone)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proxy")
+    }
+}
+
+impl Proxy {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self { shared: Arc::new(Shared { parts }) }
+    }
+
+    /// Serves one client connection until it ends.
+    pub async fn serve(&self, stream: TcpStream) {
+        entry::serve(&self.shared, stream).await;
+    }
+}

@@ -1,0 +1,87 @@
+//! Plain `http://` to hosts that no route names: carried as it is, on a path that cannot reach a token.
+//!
+//! Nothing here takes a credential, a handle or a proven connection.
+
+use http::{Request, StatusCode, Uri, header};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+
+use super::{
+    Live, Shared,
+    access_log::Record,
+    connect::unreachable,
+    error::{Failure, Kind},
+    headers,
+    request::{self, Answer, Door},
+    upstream::Head,
+};
+use crate::{
+    authority::Authority,
+    net::dial::Purpose,
+    policy::{Decision, Facts},
+};
+
+/// Sends the request on a connection of its own, in clear.
+pub(super) async fn forward(
+    shared: &Shared,
+    live: &Live,
+    authority: &Authority,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Answer, Failure> {
+    let strip_placeholder = allowed(shared, live, authority, &request, record)?;
+    let (Head { method, target, mut headers }, payload) = request::prepare(&Door::Forward, request, None);
+    if strip_placeholder {
+        headers::strip_placeholder(&mut headers, &shared.placeholder);
+    }
+    let host = authority.to_string();
+    let host = host.strip_suffix(":80").unwrap_or(&host);
+    let host = host.parse().map_err(|_| Failure::new(Kind::Malformed, "bad_authority", "the host cannot be sent"))?;
+    headers.insert(header::HOST, host);
+    let mut outgoing = Request::new(payload.body);
+    *outgoing.method_mut() = method;
+    *outgoing.uri_mut() = Uri::from(target);
+    *outgoing.headers_mut() = headers;
+    let stream = shared.dialer.dial(authority, Purpose::Opaque).await.map_err(|error| unreachable(shared, &error))?;
+    let broken = |_| Failure::new(Kind::Upstream, "reset", "the upstream closed the connection without an answer");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    shared.tasks.spawn(async move {
+        let _ = connection.await;
+    });
+    let mut response = sender.send_request(outgoing).await.map_err(broken)?;
+    if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        return Err(Failure::new(Kind::Upstream, "bad_answer", "the upstream asked for proxy authentication"));
+    }
+    headers::strip_response(response.headers_mut());
+    Ok(Answer::Relayed { response, in_use: None, progress: payload.progress })
+}
+
+/// Whether the placeholder must be taken off, or why the request is refused.
+fn allowed(
+    shared: &Shared,
+    live: &Live,
+    authority: &Authority,
+    request: &Request<Incoming>,
+    record: &mut Record,
+) -> Result<bool, Failure> {
+    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let facts = Facts {
+        authority,
+        method: request.method(),
+        target,
+        headers: request.headers(),
+        placeholder: Some(&shared.placeholder),
+    };
+    match live.policy.decide(&facts) {
+        Decision::Deny { reason, .. } => Err(Failure::new(Kind::Denied, reason.label(), reason.message())),
+        Decision::Pass { reason, strip_placeholder, .. } => {
+            record.decision = reason.label();
+            shared.metrics.requests_passed.with_label_values(&[reason.label()]).inc();
+            Ok(strip_placeholder)
+        }
+        // Unreachable while credentials go to port 443 only; answered, not asserted.
+        Decision::Inject { .. } => {
+            Err(Failure::new(Kind::Denied, "plaintext", "a credential is never sent over plain http"))
+        }
+    }
+}

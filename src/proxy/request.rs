@@ -1,0 +1,318 @@
+//! THE pipeline: every request of every door passes here, once.
+//!
+//! 1 facts (the authority from the verified place) → 2 `policy.decide` → 3 token → 4 strip → 5 send, where the
+//! credential is written → 6 relay body and trailers → 7 count and log.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use super::{
+    Live, Shared,
+    access_log::{Record, method_label},
+    body::{End, Relay, ResponseBody},
+    claims,
+    entry::Context,
+    error::{Failure, Kind},
+    headers::{self, ProxyAuthorization},
+    plain, upgrade,
+    upstream::{self, Credential, Head, Payload, Sent},
+};
+use crate::{
+    authority::Authority,
+    net::{
+        body::{ClientBody, Progress, RequestBody},
+        pool::{InUse, Offer},
+    },
+    policy::{Decision, Facts, Route},
+    token::{Bearer, Handle},
+};
+
+/// The way a request came in.
+#[derive(Clone, Debug)]
+pub(super) enum Door {
+    /// An absolute URL on the proxy port.
+    Forward,
+    /// Inside a TLS tunnel that was opened for this authority.
+    Intercept(Authority),
+}
+
+impl Door {
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Intercept(_) => "intercept",
+        }
+    }
+
+    fn proxy_authorization(&self) -> ProxyAuthorization {
+        match self {
+            Self::Forward => ProxyAuthorization::IsOurs,
+            Self::Intercept(_) => ProxyAuthorization::IsTheirs,
+        }
+    }
+}
+
+/// Serves one request. Every failure becomes an answer.
+pub(super) async fn serve(context: &Context, request: Request<Incoming>) -> Response<ResponseBody> {
+    let shared = &context.shared;
+    let grpc = headers::is_grpc(request.headers());
+    let mut record = begin(shared, &context.door, &request);
+    match exchange(context, request, &mut record).await {
+        Ok(answer) => answer.finish(record),
+        Err(failure) => {
+            shared.metrics.requests_refused.with_label_values(&[failure.reason]).inc();
+            record.decision = failure.reason;
+            record.status = failure.status();
+            record.end();
+            failure.response(grpc)
+        }
+    }
+}
+
+/// An answer with its head cleaned, and what its end must settle.
+pub(super) enum Answer {
+    /// An upstream's.
+    Relayed {
+        response: Response<Incoming>,
+        /// The pooled connection it came on; `None` for one that is not kept.
+        in_use: Option<InUse>,
+        progress: Option<Arc<Progress>>,
+    },
+    /// Of our own making.
+    Local(Response<ResponseBody>),
+}
+
+impl Answer {
+    /// Step 7 is attached to the end of the body.
+    fn finish(self, mut record: Record) -> Response<ResponseBody> {
+        match self {
+            Self::Relayed { response, in_use, progress } => {
+                record.status = response.status();
+                if let Some(progress) = &progress {
+                    progress.forget();
+                }
+                let end = Some(End { in_use, progress, record });
+                response.map(|incoming| ResponseBody::Relay(Box::new(Relay { incoming, end })))
+            }
+            Self::Local(response) => {
+                record.status = response.status();
+                record.end();
+                response
+            }
+        }
+    }
+}
+
+fn begin(shared: &Shared, door: &Door, request: &Request<Incoming>) -> Record {
+    Record {
+        metrics: shared.metrics.clone(),
+        clock: shared.clock,
+        began: shared.clock.now(),
+        door: door.label(),
+        method: method_label(request.method()),
+        authority: None,
+        route: None,
+        decision: "none",
+        status: StatusCode::OK,
+        work: shared.tasks.begin(),
+    }
+}
+
+async fn exchange(context: &Context, request: Request<Incoming>, record: &mut Record) -> Result<Answer, Failure> {
+    let (shared, door) = (&context.shared, &context.door);
+    let live = shared.live.borrow().clone();
+    let claimed = match door {
+        Door::Forward => claims::of_forward(request.uri(), request.headers())?,
+        Door::Intercept(authority) => {
+            claims::of_intercept(authority, request.uri(), request.headers())?;
+            authority.clone()
+        }
+    };
+    let Some(authority) = over_tls(&live, door, &claimed, request.uri().scheme()) else {
+        record.authority = Some(claimed.clone());
+        return Box::pin(plain::forward(shared, &live, &claimed, request, record)).await;
+    };
+    record.authority = Some(authority.clone());
+    let plan = decide(shared, &live, &authority, &request, record)?;
+    let token = match &plan {
+        Plan::Inject(_, handle) => Some(token(handle).await?),
+        Plan::Pass { .. } => None,
+    };
+    let credential = plan.credential(token.as_deref());
+    if upgrade::is_wanted(&request) {
+        return Box::pin(upgrade::exchange(context, &authority, request, credential)).await;
+    }
+    let (mut head, payload) = prepare(door, request, credential.map(|credential| credential.route));
+    if let Plan::Pass { strip_placeholder: true } = plan {
+        headers::strip_placeholder(&mut head.headers, &shared.placeholder);
+    }
+    let sent = upstream::send(shared, &authority, Offer::Any, head, payload, credential).await?;
+    let sent = match (&plan, credential) {
+        (Plan::Inject(_, handle), Some(credential)) if says_invalid_token(&sent.response) => {
+            Box::pin(again(shared, &authority, handle, credential, sent)).await?
+        }
+        _ => sent,
+    };
+    relay(sent)
+}
+
+/// The authority on port 443, for what goes over TLS; `None` for plain `http://` to a host that no route names.
+///
+/// `http://` to a routed host means "bearerd, do the TLS": it never leaves the pod in clear.
+fn over_tls(live: &Live, door: &Door, claimed: &Authority, scheme: Option<&http::uri::Scheme>) -> Option<Authority> {
+    let plain = matches!(door, Door::Forward) && scheme.is_some_and(|scheme| *scheme == http::uri::Scheme::HTTP);
+    if !plain {
+        return Some(claimed.clone());
+    }
+    let host = claimed.host()?;
+    let secure = Authority { port: 443, ..claimed.clone() };
+    let routed = live.policy.routes().iter().any(|route| route.has_host(host));
+    (matches!(claimed.port, 80 | 443) && routed).then_some(secure)
+}
+
+/// What becomes of a request that is sent on.
+enum Plan {
+    Inject(Arc<Route>, Handle),
+    Pass { strip_placeholder: bool },
+}
+
+impl Plan {
+    fn credential<'a>(&'a self, token: Option<&'a Bearer>) -> Option<Credential<'a>> {
+        match (self, token) {
+            (Self::Inject(route, _), Some(token)) => Some(Credential { route, token }),
+            _ => None,
+        }
+    }
+}
+
+/// Step 2.
+fn decide(
+    shared: &Shared,
+    live: &Live,
+    authority: &Authority,
+    request: &Request<Incoming>,
+    record: &mut Record,
+) -> Result<Plan, Failure> {
+    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let facts = Facts {
+        authority,
+        method: request.method(),
+        target,
+        headers: request.headers(),
+        placeholder: Some(&shared.placeholder),
+    };
+    match live.policy.decide(&facts) {
+        Decision::Inject { route } => {
+            record.route = Some(route.clone());
+            record.decision = "inject";
+            let handle = live
+                .handles
+                .get(&route.name)
+                .ok_or_else(|| Failure::no_token("no_credential", "the route's credential is not configured", 5))?;
+            Ok(Plan::Inject(route.clone(), handle.clone()))
+        }
+        Decision::Pass { route, reason, strip_placeholder } => {
+            record.route = route.cloned();
+            record.decision = reason.label();
+            shared.metrics.requests_passed.with_label_values(&[reason.label()]).inc();
+            Ok(Plan::Pass { strip_placeholder })
+        }
+        Decision::Deny { route, reason } => {
+            record.route = route.cloned();
+            Err(Failure::new(Kind::Denied, reason.label(), reason.message()))
+        }
+    }
+}
+
+/// Step 3: the current token without waiting, or the one that is being fetched.
+async fn token(handle: &Handle) -> Result<Arc<Bearer>, Failure> {
+    if let Some(token) = handle.current() {
+        return Ok(token);
+    }
+    handle.wait(WAIT_FOR_TOKEN).await.map_err(|unavailable| {
+        Failure::no_token(unavailable.reason, unavailable.message, unavailable.retry_after_seconds)
+    })
+}
+
+/// Step 4: head and body, cleaned.
+pub(super) fn prepare(door: &Door, request: Request<Incoming>, route: Option<&Route>) -> (Head, Payload) {
+    let (parts, incoming) = request.into_parts();
+    let target = parts.uri.into_parts().path_and_query.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    let mut headers = parts.headers;
+    headers::strip_request(&mut headers, door.proxy_authorization());
+    if let Some(route) = route {
+        clean_for(route, &mut headers);
+    }
+    let payload = if hyper::body::Body::is_end_stream(&incoming) {
+        Payload::empty()
+    } else {
+        let (body, progress) = ClientBody::new(incoming, headers::keeps_trailer);
+        Payload { body: RequestBody::Client(body), progress: Some(progress) }
+    };
+    (Head { method: parts.method, target, headers }, payload)
+}
+
+/// Whatever the client sent where our credential goes, is removed; the quota project is added where absent.
+fn clean_for(route: &Route, headers: &mut HeaderMap) {
+    headers.remove(&route.header);
+    headers.remove(header::AUTHORIZATION);
+    if let Some(project) = &route.quota_project
+        && !headers.contains_key(QUOTA_PROJECT)
+        && let Ok(project) = HeaderValue::from_str(project)
+    {
+        headers.insert(QUOTA_PROJECT, project);
+    }
+}
+
+/// A 401 that says that the token is not valid (RFC 6750 §3.1), or gRPC's UNAUTHENTICATED.
+fn says_invalid_token(response: &Response<Incoming>) -> bool {
+    if response.headers().get("grpc-status").is_some_and(|status| status == "16") {
+        return true;
+    }
+    response.status() == StatusCode::UNAUTHORIZED
+        && response
+            .headers()
+            .get_all(header::WWW_AUTHENTICATE)
+            .iter()
+            .any(|challenge| challenge.to_str().is_ok_and(|challenge| challenge.contains("invalid_token")))
+}
+
+/// One forced refresh, one replay when the body is held; otherwise the 401 goes to the client as it is.
+async fn again(
+    shared: &Shared,
+    authority: &Authority,
+    handle: &Handle,
+    credential: Credential<'_>,
+    sent: Sent,
+) -> Result<Sent, Failure> {
+    let refused = credential.token.generation;
+    let held = match &sent.progress {
+        None => Some(RequestBody::Empty),
+        Some(progress) => progress.whole().map(RequestBody::Full),
+    };
+    let Some(body) = held else {
+        handle.suspect(refused);
+        return Ok(sent);
+    };
+    let Some(newer) = handle.renewed(refused, WAIT_FOR_REFRESH).await else { return Ok(sent) };
+    let payload = Payload { body, progress: None };
+    let credential = Credential { token: &newer, ..credential };
+    upstream::send(shared, authority, Offer::Any, sent.spare.clone(), payload, Some(credential)).await
+}
+
+/// Step 6: the answer, its head cleaned.
+fn relay(sent: Sent) -> Result<Answer, Failure> {
+    let Sent { mut response, in_use, progress, .. } = sent;
+    if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        return Err(Failure::new(Kind::Upstream, "bad_answer", "the upstream asked for proxy authentication"));
+    }
+    headers::strip_response(response.headers_mut());
+    Ok(Answer::Relayed { response, in_use: Some(in_use), progress })
+}
+
+/// Longer than a token endpoint needs, shorter than a client waits.
+const WAIT_FOR_TOKEN: Duration = Duration::from_secs(10);
+const WAIT_FOR_REFRESH: Duration = Duration::from_secs(5);
+const QUOTA_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
