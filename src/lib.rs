@@ -24,6 +24,7 @@ pub mod authority;
 pub mod backoff;
 pub mod clock;
 pub mod credential;
+pub mod environment;
 pub mod metadata_server;
 pub mod metrics;
 pub mod net;
