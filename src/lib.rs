@@ -20,6 +20,7 @@
 //! cli
 //! ```
 
+pub mod admin;
 pub mod authority;
 pub mod backoff;
 pub mod clock;
