@@ -24,6 +24,7 @@ pub mod admin;
 pub mod authority;
 pub mod backoff;
 pub mod clock;
+pub mod config;
 pub mod credential;
 pub mod environment;
 pub mod metadata_server;

@@ -1,0 +1,299 @@
+//! Defaults, file, annotations and flags into one set of settings, checked against each other.
+
+use std::path::PathBuf;
+
+use super::{
+    Flags,
+    annotations::Annotations,
+    file::{File, LISTENERS, MOST_ENDPOINTS, MOST_ROUTES, Placed, PlacedRoute, default_allow},
+    problem::{Place, Report, unknown},
+    settings::{CredentialSettings, MetadataMode, PolicySettings, Settings, default_zone},
+    value,
+};
+use crate::policy::{Action, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, HostPattern, Route, Unmatched};
+
+/// The reports of the three sources.
+pub(super) struct Reports<'a> {
+    pub(super) file: &'a mut Report,
+    pub(super) annotations: &'a mut Report,
+    pub(super) flags: &'a mut Report,
+}
+
+/// Joins the three, later ones winning. The result counts only if no report has a problem.
+pub(super) fn merge(file: File, annotations: Annotations, flags: &Flags, reports: &mut Reports<'_>) -> Settings {
+    let allow = allow(&file, flags, reports.flags);
+    let credentials = credentials(&file, &annotations, flags.key.as_ref(), reports.file);
+    let routes = routes(&file, &annotations, &credentials, &allow, reports);
+    service_account(&annotations, flags, reports);
+    ports(&file, &annotations, reports);
+    endpoints(&file, &annotations, &allow, reports);
+    let intercepts = file.listeners.intercepts();
+    let metadata = metadata(&file, &annotations, intercepts, reports);
+    let default = Settings::default();
+    let wait_for = flag(flags.wait_for.as_deref(), "--wait-for", value::wait_for, reports.flags);
+    let log_level = flag(flags.log_level.as_deref(), "--log-level", value::log_level, reports.flags);
+    let endpoints = file.endpoints.into_iter().chain(annotations.endpoints).map(|placed| placed.value).collect();
+    Settings {
+        credentials,
+        policy: PolicySettings { routes, unmatched: file.unmatched.unwrap_or(Unmatched::Pass), allow },
+        listeners: file.listeners,
+        endpoints,
+        metadata,
+        trust: file.trust,
+        upstream: file.upstream,
+        workers: file.workers.unwrap_or(default.workers),
+        availability: file.availability.unwrap_or(default.availability),
+        drain: file.drain,
+        wait_for: wait_for.or(annotations.wait_for).unwrap_or(default.wait_for),
+        log_level: log_level.or(annotations.log_level).unwrap_or(default.log_level),
+    }
+}
+
+fn flag<T>(
+    text: Option<&str>,
+    name: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+    report: &mut Report,
+) -> Option<T> {
+    parse(text?).map_err(|error| report.problem(&flag_place(name), error)).ok()
+}
+
+fn flag_place(name: &str) -> Place {
+    Place { at: None, path: name.to_owned() }
+}
+
+/// The ceiling: the flag, else the file's, else the zone and the file's own hosts.
+fn allow(file: &File, flags: &Flags, report: &mut Report) -> Vec<HostPattern> {
+    let listed = flags.allow_hosts.iter().flat_map(|list| list.split(',')).map(str::trim);
+    let mut allow = Vec::new();
+    for text in listed.filter(|text| !text.is_empty()) {
+        match value::pattern(text) {
+            Ok(pattern) => allow.push(pattern),
+            Err(error) => report.problem(&flag_place("--allow-hosts"), error),
+        }
+    }
+    match () {
+        () if !allow.is_empty() => allow,
+        () if !file.allow.is_empty() => file.allow.clone(),
+        () => default_allow(file.routes.as_deref()),
+    }
+}
+
+fn credentials(
+    file: &File,
+    annotations: &Annotations,
+    key: Option<&PathBuf>,
+    report: &mut Report,
+) -> Vec<CredentialSettings> {
+    let mut credentials = match &file.credentials {
+        Some(listed) => {
+            distinct(listed.iter().map(|placed| (&placed.value.name, &placed.place)), "credential", report);
+            listed.iter().map(|placed| placed.value.clone()).collect()
+        }
+        None => vec![CredentialSettings::default()],
+    };
+    if let Some(path) = key {
+        match credentials.iter_mut().find(|credential| credential.name == DEFAULT_CREDENTIAL) {
+            Some(credential) => credential.path.clone_from(path),
+            None => credentials.push(CredentialSettings { path: path.clone(), ..CredentialSettings::default() }),
+        }
+    }
+    if let Some(scopes) = &annotations.scopes {
+        let by_name = credentials.iter().position(|credential| credential.name == DEFAULT_CREDENTIAL);
+        if let Some(credential) = credentials.get_mut(by_name.unwrap_or_default()) {
+            credential.scopes.clone_from(scopes);
+        }
+    }
+    credentials
+}
+
+fn distinct<'a>(names: impl Iterator<Item = (&'a String, &'a Place)>, what: &str, report: &mut Report) {
+    let mut seen: Vec<&String> = Vec::new();
+    for (name, place) in names {
+        if seen.contains(&name) {
+            report.problem(place, format!("a second {what} named '{name}', want distinct names"));
+        }
+        seen.push(name);
+    }
+}
+
+fn routes(
+    file: &File,
+    annotations: &Annotations,
+    credentials: &[CredentialSettings],
+    allow: &[HostPattern],
+    reports: &mut Reports<'_>,
+) -> Vec<Route> {
+    let place = Place { at: None, path: "routes".to_owned() };
+    let mut listed = file.routes.clone().unwrap_or_else(|| {
+        // Under a narrower ceiling the route of a sidecar that was told nothing narrows with it.
+        let zone = default_zone();
+        let hosts = if zone.iter().all(|host| covered(host, allow)) { zone } else { allow.to_vec() };
+        let places = vec![place.clone(); hosts.len()];
+        let route = Route::google_apis(hosts);
+        vec![PlacedRoute { route, place: place.clone(), hosts: places, credential: place.clone() }]
+    });
+    distinct(listed.iter().map(|placed| (&placed.route.name, &placed.place)), "route", reports.file);
+    for placed in &listed {
+        check_route(placed, credentials, allow, reports.file);
+    }
+    if let Some(hosts) = &annotations.hosts {
+        set_hosts(&mut listed, hosts, allow, reports.annotations);
+    }
+    for placed in &annotations.routes {
+        check_route(placed, credentials, allow, reports.annotations);
+        if listed.iter().any(|other| other.route.name == placed.route.name) {
+            reports.annotations.problem(&placed.place, "a route of the file has this name, want another");
+        }
+    }
+    distinct(annotations.routes.iter().map(|placed| (&placed.route.name, &placed.place)), "route", reports.annotations);
+    if listed.len() + annotations.routes.len() > 2 * MOST_ROUTES {
+        reports.annotations.problem(&Place::default(), format!("more than {MOST_ROUTES} routes"));
+    }
+    // Ahead of the file's, but never around one of its refusals.
+    let at = listed.iter().rposition(|placed| placed.route.action == Action::Deny).map_or(0, |last| last + 1);
+    listed.splice(at..at, annotations.routes.iter().cloned());
+    warn_unreachable(&listed, reports.file);
+    listed.into_iter().map(|placed| placed.route).collect()
+}
+
+fn covered(host: &HostPattern, allow: &[HostPattern]) -> bool {
+    allow.iter().any(|pattern| pattern.covers(host))
+}
+
+fn check_route(placed: &PlacedRoute, credentials: &[CredentialSettings], allow: &[HostPattern], report: &mut Report) {
+    let PlacedRoute { route, hosts, credential, .. } = placed;
+    if route.action != Action::Inject {
+        return;
+    }
+    if !credentials.iter().any(|known| known.name == route.credential) {
+        let names = credentials.iter().map(|known| known.name.as_str());
+        report.problem(credential, unknown("credential", &route.credential, names));
+    }
+    for (host, place) in route.hosts.iter().zip(hosts) {
+        check_ceiling(host, place, allow, report);
+    }
+}
+
+fn check_ceiling(host: &HostPattern, place: &Place, allow: &[HostPattern], report: &mut Report) {
+    if !covered(host, allow) {
+        let list: Vec<String> = allow.iter().map(ToString::to_string).collect();
+        report.problem(place, format!("beyond the hosts a credential may go to (allowed: {})", list.join(", ")));
+    }
+}
+
+/// `bearerd.dev/hosts` is about the default route; a file with routes of its own has no such thing.
+fn set_hosts(listed: &mut [PlacedRoute], hosts: &[Placed<HostPattern>], allow: &[HostPattern], report: &mut Report) {
+    for host in hosts {
+        check_ceiling(&host.value, &host.place, allow, report);
+    }
+    match listed.iter_mut().find(|placed| placed.route.name == DEFAULT_ROUTE) {
+        Some(placed) => placed.route.hosts = hosts.iter().map(|host| host.value.clone()).collect(),
+        None => {
+            let place = hosts.first().map(|host| host.place.clone()).unwrap_or_default();
+            report.problem(&place, format!("the file has no route '{DEFAULT_ROUTE}', want route.<name> instead"));
+        }
+    }
+}
+
+fn warn_unreachable(routes: &[PlacedRoute], report: &mut Report) {
+    for (index, later) in routes.iter().enumerate() {
+        let hides = |earlier: &&PlacedRoute| {
+            let route = &earlier.route;
+            // An injecting route leaves other ports than 443 to those below it.
+            let same_ports = route.action != Action::Inject || later.route.action == Action::Inject;
+            let whole = route.methods.is_empty() && route.paths.is_empty();
+            whole && same_ports && later.route.hosts.iter().all(|host| covered(host, &route.hosts))
+        };
+        if let Some(earlier) = routes[..index].iter().find(hides) {
+            let name = &earlier.route.name;
+            report.warning(&later.place, format!("never reached: the route '{name}' before it has all of its hosts"));
+        }
+    }
+}
+
+fn service_account(annotations: &Annotations, flags: &Flags, reports: &mut Reports<'_>) {
+    let listed = flags.allow_accounts.iter().flat_map(|list| list.split(',')).map(str::trim);
+    let mut accounts = Vec::new();
+    for text in listed.filter(|text| !text.is_empty()) {
+        match value::account(text) {
+            Ok(account) => accounts.push(account),
+            Err(error) => reports.flags.problem(&flag_place("--allow-accounts"), error),
+        }
+    }
+    if let Some(account) = &annotations.service_account
+        && !accounts.is_empty()
+        && !accounts.contains(&account.value)
+    {
+        reports.annotations.problem(&account.place, format!("not an allowed account, want {}", accounts.join(" or ")));
+    }
+}
+
+fn endpoints(file: &File, annotations: &Annotations, allow: &[HostPattern], reports: &mut Reports<'_>) {
+    let sources = [(&file.endpoints, &mut *reports.file), (&annotations.endpoints, &mut *reports.annotations)];
+    for (endpoints, report) in sources {
+        for endpoint in endpoints {
+            if let Some(host) = endpoint.value.upstream.host() {
+                check_ceiling(&HostPattern::exact(host.clone()), &endpoint.place, allow, report);
+            }
+        }
+    }
+    if file.endpoints.len() + annotations.endpoints.len() > 2 * MOST_ENDPOINTS {
+        reports.annotations.problem(&Place::default(), format!("more than {MOST_ENDPOINTS} endpoints"));
+    }
+}
+
+/// No two doors at one port: the second bind would fail, and which is second nobody can tell.
+fn ports(file: &File, annotations: &Annotations, reports: &mut Reports<'_>) {
+    let listeners = &file.listeners;
+    let slots = [
+        listeners.proxy,
+        listeners.metadata,
+        listeners.transparent,
+        listeners.token_api,
+        listeners.health,
+        listeners.control,
+    ];
+    let mut taken: Vec<(u16, String)> = Vec::new();
+    for (name, address) in LISTENERS.iter().zip(slots) {
+        let path = format!("listeners.{name}");
+        let placed = file.listener_places.iter().find(|(listed, _)| listed == name).map(|(_, place)| place.clone());
+        let place = placed.unwrap_or_else(|| Place { at: None, path: path.clone() });
+        claim(address.map_or(0, |address| address.port()), path, &place, &mut taken, reports.file);
+    }
+    for endpoint in &file.endpoints {
+        let (port, place) = (endpoint.value.listen.port(), &endpoint.place);
+        claim(port, place.path.replace(".upstream", ".listen"), place, &mut taken, reports.file);
+    }
+    for endpoint in &annotations.endpoints {
+        let (port, place) = (endpoint.value.listen.port(), &endpoint.place);
+        claim(port, place.path.replace(".upstream", ".listen"), place, &mut taken, reports.annotations);
+    }
+}
+
+fn claim(port: u16, path: String, place: &Place, taken: &mut Vec<(u16, String)>, report: &mut Report) {
+    if port == 0 {
+        return;
+    }
+    if let Some((_, other)) = taken.iter().find(|(known, _)| *known == port) {
+        report.problem(&Place { at: place.at, path }, format!("port {port} is that of {other} too, want another or 0"));
+    } else {
+        taken.push((port, path));
+    }
+}
+
+/// A placeholder without a door that replaces it would only produce 401s.
+fn metadata(file: &File, annotations: &Annotations, intercepts: bool, reports: &mut Reports<'_>) -> MetadataMode {
+    let by_default = if intercepts { MetadataMode::Placeholder } else { MetadataMode::Off };
+    let (chosen, report) = match (&annotations.metadata, &file.metadata) {
+        (Some(chosen), _) => (Some(chosen), &mut *reports.annotations),
+        (None, chosen) => (chosen.as_ref(), &mut *reports.file),
+    };
+    let Some(chosen) = chosen else { return by_default };
+    if chosen.value == MetadataMode::Placeholder && !intercepts {
+        let message =
+            "placeholder is of no use: listeners.proxy and listeners.transparent are off, so nothing replaces it";
+        report.warning(&chosen.place, message);
+    }
+    chosen.value
+}
