@@ -21,8 +21,10 @@
 //! ```
 
 pub mod admin;
+pub mod app;
 pub mod authority;
 pub mod backoff;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod credential;

@@ -1,0 +1,95 @@
+//! What the pod claims to be on its metadata server: the account of the default credential.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use http::HeaderValue;
+use tokio::sync::watch;
+
+use super::Shared;
+use crate::{
+    credential::{CredentialName, Kind, Want},
+    metadata_server::{Handout, Mode, Pod, TokenSource, Unavailable},
+    policy::Placeholder,
+};
+
+/// Follows the default credential: a rotated key may belong to another account.
+pub(super) fn watch(shared: &Arc<Shared>) -> watch::Receiver<Option<Arc<Pod>>> {
+    let (publish, pods) = watch::channel(pod(shared));
+    let held = shared.clone();
+    shared.ground.tasks.spawn(async move {
+        loop {
+            held.observer.changed.notified().await;
+            publish.send_if_modified(|known| {
+                let newest = pod(&held);
+                // A key that vanished takes no identity away: SDKs ask once and remember.
+                let is_new = newest.is_some() && *known != newest;
+                if is_new {
+                    *known = newest;
+                }
+                is_new
+            });
+        }
+    });
+    pods
+}
+
+/// The mode that hands out the placeholder.
+pub(super) fn placeholder_mode(placeholder: &Placeholder) -> Mode {
+    HeaderValue::from_str(placeholder.as_str()).map_or(Mode::Off, Mode::Placeholder)
+}
+
+fn pod(shared: &Shared) -> Option<Arc<Pod>> {
+    let settings = shared.settings.borrow().clone();
+    let spec = default_credential(&settings)?;
+    let status = shared.tokens.status().into_iter().find(|status| status.name == spec.name)?;
+    let key = status.keys.first()?;
+    let Kind::ServiceAccountKey { scopes, .. } = &spec.kind;
+    Some(Arc::new(Pod {
+        project_id: key.project.clone(),
+        email: key.account.clone(),
+        unique_id: None,
+        scopes: scopes.clone(),
+        universe_domain: "googleapis.com".to_owned(),
+        name: "bearerd".to_owned(),
+        zone: None,
+        attributes: BTreeMap::new(),
+        audiences: Vec::new(),
+    }))
+}
+
+/// The one named `default`, else the first.
+fn default_credential(settings: &super::Settings) -> Option<&crate::credential::Spec> {
+    let named = settings.credentials.iter().find(|spec| spec.name.as_str() == "default");
+    named.or_else(|| settings.credentials.first())
+}
+
+/// Real tokens for `metadata.mode: token`.
+pub(super) struct Source {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl TokenSource for Source {
+    async fn access(&self) -> Result<Handout, Unavailable> {
+        let name = default_credential(&self.shared.settings.borrow()).map(|spec| spec.name.clone());
+        let name = name.unwrap_or_else(|| CredentialName::new("default"));
+        let Some(handle) = self.shared.tokens.handle(&name, &Want::Access) else {
+            return Err(unavailable(5, "no credential is configured"));
+        };
+        let token = handle
+            .wait(WAIT)
+            .await
+            .map_err(|unavailable| self::unavailable(unavailable.retry_after_seconds, &unavailable.message))?;
+        let left = self.shared.ground.clock.now().until(token.expires);
+        Ok(Handout { token: token.bare.clone(), expires_in: left.as_secs() })
+    }
+
+    async fn id(&self, _: &str) -> Result<Handout, Unavailable> {
+        Err(unavailable(5, "ID tokens are not configured"))
+    }
+}
+
+fn unavailable(seconds: u64, message: &str) -> Unavailable {
+    Unavailable { retry_after: Duration::from_secs(seconds), message: message.to_owned() }
+}
+
+const WAIT: Duration = Duration::from_secs(10);

@@ -1,0 +1,171 @@
+//! Following the configuration: waited for at the start, taken into use when it changes, and the last good one kept.
+
+use std::path::PathBuf;
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::watch;
+
+use super::{ConfigNotes, Ground, Settings, Sidecar, admin, from_config};
+use crate::{
+    config::{self, Loaded, Sources},
+    net::listener::Listener,
+    shutdown::Tasks,
+    telemetry::Level,
+    watch::{Pace, Snapshot},
+};
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// The downward API's file of annotations.
+    pub annotations: Option<PathBuf>,
+    /// What the command line says.
+    pub flags: config::Flags,
+}
+
+impl Origin {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn load(&self) -> Result<Loaded, Vec<config::Problem>> {
+        let sources = Sources::read(self.config.as_deref(), self.annotations.as_deref(), self.flags.clone())?;
+        config::load(&sources)
+    }
+}
+
+/// Reads the configuration again whenever one of its files changes.
+#[derive(Debug)]
+pub struct Follower {
+    origin: Origin,
+    ground: Ground,
+    /// `None` when a flag fixed the log level.
+    level: Option<Level>,
+    changes: Vec<watch::Receiver<Snapshot>>,
+}
+
+impl Follower {
+    /// Begins to watch the files of `origin`.
+    pub fn new(origin: Origin, ground: Ground, level: Option<Level>) -> Self {
+        let paths = [&origin.config, &origin.annotations];
+        let watch = |path: &PathBuf| crate::watch::start(path.clone(), Pace::default(), ground.clock, &ground.tasks);
+        let changes = paths.into_iter().flatten().map(watch).collect();
+        Self { origin, ground, level, changes }
+    }
+
+    /// Starts the sidecar as soon as there is a usable configuration. Until then `/startupz` says what is wrong.
+    ///
+    /// # Errors
+    /// When a listener cannot be bound.
+    pub async fn start(mut self) -> anyhow::Result<(Sidecar, Self)> {
+        let (loaded, settings) = self.usable().await;
+        self.note_level(&settings);
+        let sidecar = Sidecar::start(settings, self.ground.clone())?;
+        self.note_taken(&sidecar, words(&loaded.warnings));
+        sidecar.limit_waiting();
+        Ok((sidecar, self))
+    }
+
+    /// Applies every later version; never returns.
+    pub async fn follow(mut self, sidecar: &Sidecar) -> &'static str {
+        loop {
+            self.changed().await;
+            match self.read() {
+                Ok((loaded, settings)) => {
+                    self.note_level(&settings);
+                    let mut warnings = words(&loaded.warnings);
+                    warnings.extend(sidecar.apply(settings));
+                    for warning in &warnings {
+                        tracing::warn!("configuration: {warning}");
+                    }
+                    tracing::info!("the changed configuration is in use");
+                    self.note_taken(sidecar, warnings);
+                }
+                Err(problems) => {
+                    self.ground.metrics.config_reload_failures.inc();
+                    for problem in &problems {
+                        tracing::error!("the changed configuration is not used: {problem}");
+                    }
+                    let now = self.ground.clock.wall();
+                    sidecar.note_config(|notes| (notes.problems, notes.refused) = (problems, Some(now)));
+                }
+            }
+        }
+    }
+
+    async fn usable(&mut self) -> (Loaded, Settings) {
+        let mut waiting = None;
+        loop {
+            match self.read() {
+                Ok(good) => {
+                    self.ground.ready.met("config");
+                    if let Some(tasks) = waiting.take() {
+                        end(tasks).await;
+                    }
+                    return good;
+                }
+                Err(problems) => {
+                    self.ground.metrics.config_reload_failures.inc();
+                    for problem in &problems {
+                        tracing::error!("no usable configuration yet: {problem}");
+                    }
+                    self.ground.ready.wait_for("config", problems.join("; "));
+                    waiting.get_or_insert_with(|| self.answer_probes());
+                    self.changed().await;
+                }
+            }
+        }
+    }
+
+    /// Probes are answered on the default port while there is no configuration.
+    fn answer_probes(&self) -> Tasks {
+        let tasks = Tasks::new();
+        let ground = Ground { tasks: tasks.clone(), ..self.ground.clone() };
+        if let Some(address) = config::ListenerSettings::default().health {
+            match Listener::bind(address, 16) {
+                Ok(listener) => admin::serve_health(&ground, listener),
+                Err(error) => tracing::warn!(%error, %address, "probes cannot be answered"),
+            }
+        }
+        tasks
+    }
+
+    fn read(&self) -> Result<(Loaded, Settings), Vec<String>> {
+        let loaded = self.origin.load().map_err(|problems| words(&problems))?;
+        let settings = from_config::settings(&loaded.settings).map_err(|error| vec![format!("{error:#}")])?;
+        Ok((loaded, settings))
+    }
+
+    /// Completes when a source may have changed.
+    async fn changed(&mut self) {
+        let mut waits: FuturesUnordered<_> = self.changes.iter_mut().map(watch::Receiver::changed).collect();
+        // A watch ends only with everything else; without files there is nothing to wait for.
+        if !matches!(waits.next().await, Some(Ok(()))) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn note_level(&self, settings: &Settings) {
+        if let (Some(level), Some(wanted)) = (&self.level, &settings.log_level) {
+            level.set(wanted);
+        }
+    }
+
+    fn note_taken(&self, sidecar: &Sidecar, warnings: Vec<String>) {
+        let source = self.origin.config.as_deref().or(self.origin.flags.key.as_deref());
+        let source = source.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+        let loaded = Some(self.ground.clock.wall());
+        sidecar.note_config(|notes| *notes = ConfigNotes { source, loaded, warnings, ..ConfigNotes::default() });
+    }
+}
+
+fn words(problems: &[config::Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+async fn end(tasks: Tasks) {
+    let at_once = crate::shutdown::DrainSettings { linger: std::time::Duration::ZERO, ..Default::default() };
+    tasks.finish(crate::clock::Clock::system(), at_once).await;
+}

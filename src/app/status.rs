@@ -1,0 +1,138 @@
+//! What `/status.json` says, gathered from the parts.
+
+use std::sync::PoisonError;
+
+use super::Shared;
+use crate::{
+    admin::status::{Ca, Config, Credential, Listener, Phase, Problem, Route, Status, Token, TokenState, Unmet, When},
+    clock::{Moment, Wall},
+    policy::Action,
+    token::{Condition, CredentialStatus, SlotStatus},
+};
+
+impl Shared {
+    /// How everything stands now.
+    pub(super) fn status(&self) -> Status {
+        let now = self.ground.clock.wall();
+        let notes = self.config_notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let unmet = self.ground.ready.unmet();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            phase: self.phase(unmet.is_empty()),
+            started: When::new(now, self.started),
+            waiting_for: unmet.into_iter().map(|(name, reason)| Unmet { name, reason }).collect(),
+            config: Config {
+                source: notes.source,
+                loaded: Some(When::new(now, notes.loaded.unwrap_or(self.started))),
+                last_error: notes
+                    .refused
+                    .map(|at| Problem { message: notes.problems.join("; "), when: When::new(now, at) }),
+            },
+            listeners: self.listeners(),
+            credentials: self.tokens.status().iter().map(|status| self.credential(now, status)).collect(),
+            routes: self.routes(),
+            ca: self.trust.as_ref().map(|trust| Ca {
+                expires: When::new(now, trust.leaves.ca().expires()),
+                permitted: trust.leaves.ca().permitted().to_vec(),
+            }),
+            refusals: self.ground.metrics.refusals(),
+            warnings: notes.warnings.into_iter().chain(self.mount_warnings()).collect(),
+        }
+    }
+
+    fn phase(&self, started: bool) -> Phase {
+        match (self.ground.tasks.is_draining(), started) {
+            (true, _) => Phase::Draining,
+            (false, true) => Phase::Running,
+            (false, false) => Phase::Starting,
+        }
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        let addresses = &self.addresses;
+        let doors = [
+            ("proxy", addresses.proxy),
+            ("metadata", addresses.metadata),
+            ("health", addresses.health),
+            ("control", addresses.control),
+        ];
+        doors
+            .into_iter()
+            .filter_map(|(door, address)| Some(Listener { door: door.to_owned(), address: address?.to_string() }))
+            .collect()
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        let live = self.live.borrow().clone();
+        let route = |route: &std::sync::Arc<crate::policy::Route>| {
+            let injects = route.action == Action::Inject;
+            Route {
+                name: route.name.clone(),
+                hosts: route.hosts.iter().map(ToString::to_string).collect(),
+                action: route.action.to_string(),
+                credential: injects.then(|| route.credential.clone()),
+                token: injects.then(|| route.token.to_string()),
+            }
+        };
+        live.policy.routes().iter().map(route).collect()
+    }
+
+    fn credential(&self, now: Wall, status: &CredentialStatus) -> Credential {
+        let slot = status.tokens.first().map(|(_, slot)| slot);
+        let key = status.keys.first();
+        Credential {
+            name: status.name.as_str().to_owned(),
+            kind: "serviceAccountKey".to_owned(),
+            email: key.map(|key| key.account.clone()),
+            key_id: slot.and_then(|slot| slot.key_id.clone()).or_else(|| key.and_then(|key| key.key_id.clone())),
+            state: slot.map_or(TokenState::None, state),
+            token: slot.and_then(|slot| self.token(now, slot)),
+            last_refresh: slot.and_then(|slot| slot.issued).map(|at| self.when(now, at)),
+            last_error: self.last_error(now, status, slot),
+            next_try: slot.and_then(|slot| slot.trouble.as_ref()?.next_try).map(|at| self.when(now, at)),
+        }
+    }
+
+    fn token(&self, now: Wall, slot: &SlotStatus) -> Option<Token> {
+        let (issued, expires) = (slot.issued?, slot.expires?);
+        Some(Token { expires: self.when(now, expires), lifetime_seconds: issued.until(expires).as_secs() })
+    }
+
+    /// What the last fetch failed with; else which key file is refused.
+    fn last_error(&self, now: Wall, status: &CredentialStatus, slot: Option<&SlotStatus>) -> Option<Problem> {
+        if let Some(trouble) = slot.and_then(|slot| slot.trouble.as_ref()) {
+            let message = format!("{} ({})", trouble.message, trouble.reason.label());
+            return Some(Problem { message, when: self.when(now, trouble.since) });
+        }
+        let refused = status.refused.first()?;
+        let file = if refused.file.is_empty() { "the mount" } else { &refused.file };
+        let message = format!("{file}: {}", refused.error);
+        Some(Problem { message, when: When::new(now, now) })
+    }
+
+    fn mount_warnings(&self) -> Vec<String> {
+        let stuck = self.tokens.status().into_iter().filter(|status| status.is_stuck);
+        stuck
+            .map(|status| {
+                let name = status.name.as_str();
+                format!("credential {name}: mounted with subPath or its directory is gone: cannot see rotation")
+            })
+            .collect()
+    }
+
+    /// A moment of the boot-time clock in wall time.
+    fn when(&self, now: Wall, at: Moment) -> When {
+        let moment = self.ground.clock.now();
+        let wall = Wall((now.0 + moment.until(at)).saturating_sub(at.until(moment)));
+        When::new(now, wall)
+    }
+}
+
+fn state(slot: &SlotStatus) -> TokenState {
+    match slot.condition {
+        Condition::Empty => TokenState::None,
+        Condition::Fresh => TokenState::Valid,
+        Condition::Stale => TokenState::Stale,
+        Condition::Expired => TokenState::Expired,
+    }
+}
