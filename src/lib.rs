@@ -28,6 +28,7 @@ pub mod check;
 pub mod clock;
 pub mod config;
 pub mod credential;
+pub mod demo;
 pub mod environment;
 pub mod metadata_server;
 pub mod metrics;
