@@ -25,6 +25,7 @@ pub mod app;
 pub mod authority;
 pub mod backoff;
 pub mod check;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod credential;
