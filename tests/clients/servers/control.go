@@ -1,0 +1,89 @@
+package main
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"net/http"
+	"strconv"
+)
+
+// registration is a key as the tests tell of it.
+type registration struct {
+	ID     string `json:"id"`
+	KeyID  string `json:"keyId"`
+	Email  string `json:"email"`
+	Public string `json:"public"`
+}
+
+// controlHandler is what the tests steer the servers by, in plain HTTP on loopback.
+func controlHandler(l *ledger) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /keys", func(answer http.ResponseWriter, request *http.Request) {
+		done(answer, l.register(request))
+	})
+	mux.HandleFunc("POST /outage/{state}", func(answer http.ResponseWriter, request *http.Request) {
+		l.mutex.Lock()
+		defer l.mutex.Unlock()
+		l.outage = request.PathValue("state") == "on"
+		done(answer, nil)
+	})
+	mux.HandleFunc("POST /revoke/{token}", func(answer http.ResponseWriter, request *http.Request) {
+		done(answer, l.revoke(request.PathValue("token")))
+	})
+	mux.HandleFunc("GET /log", func(answer http.ResponseWriter, request *http.Request) {
+		since, _ := strconv.Atoi(request.FormValue("since"))
+		l.mutex.Lock()
+		defer l.mutex.Unlock()
+		write(answer, http.StatusOK, l.entries[min(since, len(l.entries)):])
+	})
+	mux.HandleFunc("GET /assertions", func(answer http.ResponseWriter, _ *http.Request) {
+		l.mutex.Lock()
+		defer l.mutex.Unlock()
+		write(answer, http.StatusOK, l.assertions)
+	})
+	return mux
+}
+
+func (l *ledger) register(request *http.Request) error {
+	var told registration
+	if err := json.NewDecoder(request.Body).Decode(&told); err != nil {
+		return err
+	}
+	block, _ := pem.Decode([]byte(told.Public))
+	if block == nil {
+		return errors.New("public is no PEM")
+	}
+	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return err
+	}
+	public, ok := parsed.(*rsa.PublicKey)
+	if !ok {
+		return errors.New("public is no RSA key")
+	}
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.keys = append(l.keys, key{told.ID, told.KeyID, told.Email, public})
+	return nil
+}
+
+func (l *ledger) revoke(number string) error {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	for _, issued := range l.tokens {
+		if strconv.Itoa(issued.number) == number {
+			issued.revoked = true
+			return nil
+		}
+	}
+	return errors.New("no token has that number")
+}
+
+func done(answer http.ResponseWriter, err error) {
+	if err != nil {
+		http.Error(answer, err.Error(), http.StatusBadRequest)
+	}
+}

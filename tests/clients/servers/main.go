@@ -1,0 +1,75 @@
+// Command servers plays Google for the client tests: real storage, Pub/Sub and
+// Bigtable test servers plus a token endpoint, on one TLS port, under Google's
+// names. It owns what counts as a live token and the log of who came with which;
+// it knows nothing of bearerd. tests/clients/run starts it.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+)
+
+// started is the one line on standard output: where the servers are.
+type started struct {
+	TLS     string `json:"tls"`
+	Control string `json:"control"`
+	CA      string `json:"ca"`
+}
+
+func main() {
+	log.SetFlags(0)
+	directory := flag.String("directory", "", "where ca.pem and requests.jsonl are written")
+	flag.Parse()
+	if *directory == "" {
+		log.Fatal("-directory is required")
+	}
+	if err := run(*directory); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// endWithParent ends the servers when standard input does: however the tests died, nothing of them stays.
+func endWithParent() {
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
+}
+
+func run(directory string) error {
+	requests, err := os.Create(filepath.Join(directory, "requests.jsonl"))
+	if err != nil {
+		return err
+	}
+	ledger := newLedger(requests)
+	services, err := startServices(ledger)
+	if err != nil {
+		return err
+	}
+	ca := filepath.Join(directory, "ca.pem")
+	identity, err := newIdentity(ca)
+	if err != nil {
+		return err
+	}
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	control, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	line, err := json.Marshal(started{front.Addr().String(), control.Addr().String(), ca})
+	if err != nil {
+		return err
+	}
+	fmt.Println(string(line))
+	go func() { log.Fatal(http.Serve(control, controlHandler(ledger))) }()
+	go endWithParent()
+	return acceptTLS(front, identity, services)
+}
