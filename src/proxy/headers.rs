@@ -46,9 +46,10 @@ pub(super) enum ProxyAuthorization {
     IsTheirs,
 }
 
-/// Takes the placeholder off a request that gets no token: it is worth nothing to anybody else, and says who we are.
-pub(super) fn strip_placeholder(headers: &mut HeaderMap, placeholder: &Placeholder) {
-    for name in [&header::AUTHORIZATION, &header::PROXY_AUTHORIZATION, &X_SERVERLESS_AUTHORIZATION] {
+/// Takes the placeholder off: it is worth nothing to anybody else, and says who we are.
+pub(super) fn strip_placeholder(headers: &mut HeaderMap, route: Option<&Route>, placeholder: &Placeholder) {
+    let usual = [&header::AUTHORIZATION, &header::PROXY_AUTHORIZATION, &X_SERVERLESS_AUTHORIZATION];
+    for name in usual.into_iter().chain(route.map(|route| &route.header)) {
         if headers.get_all(name).iter().any(|value| placeholder.is(value)) {
             headers.remove(name);
         }

@@ -12,7 +12,7 @@ use super::{
     connect::unreachable,
     error::{Failure, Kind},
     headers,
-    request::{self, Answer, Door},
+    request::{self, Answer, Cleaning, Door},
     upstream::Head,
 };
 use crate::{
@@ -29,11 +29,11 @@ pub(super) async fn forward(
     request: Request<Incoming>,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
-    let strip_placeholder = allowed(shared, live, authority, &request, record)?;
-    let (Head { method, target, mut headers }, payload) = request::prepare(&Door::Forward, request, None);
-    if strip_placeholder {
-        headers::strip_placeholder(&mut headers, &shared.placeholder);
-    }
+    let cleaning = match allowed(shared, live, authority, &request, record)? {
+        true => Cleaning::OffPlaceholder(record.route.as_deref(), &shared.placeholder),
+        false => Cleaning::Hops,
+    };
+    let (Head { method, target, mut headers }, payload) = request::prepare(&Door::Forward, request, cleaning);
     let host = authority.to_string();
     let host = host.strip_suffix(":80").unwrap_or(&host);
     let host = host.parse().map_err(|_| Failure::new(Kind::Malformed, "bad_authority", "the host cannot be sent"))?;
@@ -74,7 +74,8 @@ fn allowed(
     };
     match live.policy.decide(&facts) {
         Decision::Deny { reason, .. } => Err(Failure::new(Kind::Denied, reason.label(), reason.message())),
-        Decision::Pass { reason, strip_placeholder, .. } => {
+        Decision::Pass { route, reason, strip_placeholder } => {
+            record.route = route.cloned();
             record.decision = reason.label();
             shared.metrics.requests_passed.with_label_values(&[reason.label()]).inc();
             Ok(strip_placeholder)

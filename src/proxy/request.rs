@@ -25,7 +25,7 @@ use crate::{
         body::{ClientBody, Progress, RequestBody},
         pool::{InUse, Offer},
     },
-    policy::{Decision, Facts, Route},
+    policy::{Decision, Facts, Placeholder, Route},
     token::{Bearer, Handle},
 };
 
@@ -141,13 +141,11 @@ async fn exchange(context: &Context, request: Request<Incoming>, record: &mut Re
         Plan::Pass { .. } => None,
     };
     let credential = plan.credential(token.as_deref());
+    let cleaning = plan.cleaning(record.route.as_deref(), &shared.placeholder);
     if upgrade::is_wanted(&request) {
-        return Box::pin(upgrade::exchange(context, &authority, request, credential)).await;
+        return Box::pin(upgrade::exchange(context, &authority, request, cleaning, credential)).await;
     }
-    let (mut head, payload) = prepare(door, request, credential.map(|credential| credential.route));
-    if let Plan::Pass { strip_placeholder: true } = plan {
-        headers::strip_placeholder(&mut head.headers, &shared.placeholder);
-    }
+    let (head, payload) = prepare(door, request, cleaning);
     let sent = upstream::send(shared, &authority, Offer::Any, head, payload, credential).await?;
     let sent = match (&plan, credential) {
         (Plan::Inject(_, handle), Some(credential)) if says_invalid_token(&sent.response) => {
@@ -185,6 +183,25 @@ impl Plan {
             _ => None,
         }
     }
+
+    fn cleaning<'a>(&'a self, matched: Option<&'a Route>, placeholder: &'a Placeholder) -> Cleaning<'a> {
+        match self {
+            Self::Inject(route, _) => Cleaning::ForCredential(route, placeholder),
+            Self::Pass { strip_placeholder: true } => Cleaning::OffPlaceholder(matched, placeholder),
+            Self::Pass { strip_placeholder: false } => Cleaning::Hops,
+        }
+    }
+}
+
+/// What is taken off a request, beside what belongs to one hop only.
+#[derive(Clone, Copy)]
+pub(super) enum Cleaning<'a> {
+    /// Nothing else.
+    Hops,
+    /// The placeholder, wherever the route that matched would look for it.
+    OffPlaceholder(Option<&'a Route>, &'a Placeholder),
+    /// What the client sent where our credential goes, and the placeholder everywhere.
+    ForCredential(&'a Route, &'a Placeholder),
 }
 
 /// Step 2.
@@ -237,13 +254,18 @@ async fn token(handle: &Handle) -> Result<Arc<Bearer>, Failure> {
 }
 
 /// Step 4: head and body, cleaned.
-pub(super) fn prepare(door: &Door, request: Request<Incoming>, route: Option<&Route>) -> (Head, Payload) {
+pub(super) fn prepare(door: &Door, request: Request<Incoming>, cleaning: Cleaning<'_>) -> (Head, Payload) {
     let (parts, incoming) = request.into_parts();
     let target = parts.uri.into_parts().path_and_query.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
     let mut headers = parts.headers;
     headers::strip_request(&mut headers, door.proxy_authorization());
-    if let Some(route) = route {
-        clean_for(route, &mut headers);
+    match cleaning {
+        Cleaning::Hops => {}
+        Cleaning::OffPlaceholder(route, placeholder) => headers::strip_placeholder(&mut headers, route, placeholder),
+        Cleaning::ForCredential(route, placeholder) => {
+            headers::strip_placeholder(&mut headers, Some(route), placeholder);
+            clean_for(route, &mut headers);
+        }
     }
     let payload = if hyper::body::Body::is_end_stream(&incoming) {
         Payload::empty()
@@ -254,10 +276,10 @@ pub(super) fn prepare(door: &Door, request: Request<Incoming>, route: Option<&Ro
     (Head { method: parts.method, target, headers }, payload)
 }
 
-/// Whatever the client sent where our credential goes, is removed; the quota project is added where absent.
+/// Whatever the client sent where our credential goes, is removed; the quota project is added where absent. A
+/// credential that goes elsewhere leaves the application's own `Authorization` alone: that is what such routes are for.
 fn clean_for(route: &Route, headers: &mut HeaderMap) {
     headers.remove(&route.header);
-    headers.remove(header::AUTHORIZATION);
     if let Some(project) = &route.quota_project
         && !headers.contains_key(QUOTA_PROJECT)
         && let Ok(project) = HeaderValue::from_str(project)

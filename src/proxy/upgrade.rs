@@ -9,7 +9,7 @@ use super::{
     entry::Context,
     error::{Failure, Kind},
     headers,
-    request::{self, Answer},
+    request::{self, Answer, Cleaning},
     tunnel,
     upstream::{self, Credential},
 };
@@ -34,11 +34,12 @@ pub(super) async fn exchange(
     context: &Context,
     authority: &Authority,
     mut request: Request<Incoming>,
+    cleaning: Cleaning<'_>,
     credential: Option<Credential<'_>>,
 ) -> Result<Answer, Failure> {
     let shared = &context.shared;
     let client = hyper::upgrade::on(&mut request);
-    let (mut head, payload) = request::prepare(&context.door, request, credential.map(|credential| credential.route));
+    let (mut head, payload) = request::prepare(&context.door, request, cleaning);
     ask_for_websocket(&mut head.headers);
     let sent = upstream::send(shared, authority, Offer::Http1Once, head, payload, credential).await?;
     let mut response = sent.response;
