@@ -22,7 +22,7 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::{
     api,
-    body::Body,
+    body::{self, Body},
     script::{Certificate, DateHeader, Outage, Script},
     state::{State, shifted},
     token_endpoint,
@@ -153,11 +153,15 @@ async fn handle(
     tasks: Tasks,
 ) -> Result<Response<Body>, Abort> {
     let authority = authority(&request);
+    let is_head = request.method() == http::Method::HEAD;
     let mut response = if token_endpoint::is_for(&authority, request.uri().path()) {
         token_endpoint::answer(request, &authority, &state).await?
     } else {
         api::answer(request, authority, &connection, &state, &tasks).await?
     };
+    if is_head {
+        response = without_body(response);
+    }
     let script = state.script();
     if let Some(date) = date(&script, &state) {
         response.headers_mut().insert(header::DATE, date);
@@ -166,6 +170,15 @@ async fn handle(
     response.headers_mut().insert(header::ALT_SVC, HeaderValue::from_static("h3=\":443\"; ma=2592000"));
     response.headers_mut().insert(header::SERVER, HeaderValue::from_static("ESF"));
     Ok(response)
+}
+
+/// The answer to a HEAD: hyper leaves the body out over HTTP/1.1 only.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        parts.headers.entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+    }
+    Response::from_parts(parts, body::empty())
 }
 
 /// What the request names as its host, without the default port.

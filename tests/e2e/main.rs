@@ -8,8 +8,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop")]
 
 mod bed;
+mod bodies;
 mod capture;
 mod client;
 mod inject;
 mod parent;
+mod protocol;
 mod raw;
