@@ -1,7 +1,7 @@
-//! One line and one count per request, written when its answer has ended. Secrets are impossible by type: a record
+//! One line and one count per request, written when its answer has ended or its client has left. Secrets are impossible by type: a record
 //! holds configured names, a canonical host and closed-set labels only.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::{Method, StatusCode};
 
@@ -13,7 +13,7 @@ use crate::{
     shutdown::InFlight,
 };
 
-/// What is known of a request while it is served.
+/// What is known of a request while it is served. Written when dropped, so that no way out can forget it.
 pub(super) struct Record {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
@@ -25,14 +25,15 @@ pub(super) struct Record {
     pub(super) route: Option<Arc<Route>>,
     /// What was done: `inject`, or why not.
     pub(super) decision: &'static str,
+    /// What was answered; [`LEFT`] until then.
     pub(super) status: StatusCode,
     /// Keeps the sidecar from ending while the request is served.
     pub(super) work: InFlight,
 }
 
-impl Record {
-    /// Counts and logs; the one place that does.
-    pub(super) fn end(self) {
+/// Counts and logs; the one place that does.
+impl Drop for Record {
+    fn drop(&mut self) {
         let route = self.route.as_ref().map_or(NO_ROUTE, |route| route.name.as_str());
         let took = self.began.until(self.clock.now());
         self.metrics.http_requests.with_label_values(&[route, self.method, self.status.as_str()]).inc();
@@ -47,7 +48,6 @@ impl Record {
             ms = took.as_millis() as u64,
             "request"
         );
-        drop(self.work);
     }
 }
 
@@ -65,6 +65,10 @@ pub(super) fn method_label(method: &Method) -> &'static str {
         _ => "other",
     }
 }
+
+/// The code of requests whose client left before the answer's head was there, as web servers commonly have it.
+pub(super) static LEFT: LazyLock<StatusCode> =
+    LazyLock::new(|| StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST));
 
 /// The label of requests that no route matched.
 pub(super) const NO_ROUTE: &str = "none";

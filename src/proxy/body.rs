@@ -47,7 +47,7 @@ impl Relay {
         {
             in_use.finish();
         }
-        end.record.end();
+        drop(end.record);
     }
 }
 
@@ -93,7 +93,8 @@ impl Body for ResponseBody {
     }
 }
 
-/// An answer without a body is never polled: it is settled when hyper lets go of it.
+/// An answer without a body is never polled: it is settled when hyper lets go of it. One that the client left half
+/// way takes its connection with it.
 impl Drop for Relay {
     fn drop(&mut self) {
         if self.incoming.is_end_stream() {

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{
     Shared,
-    access_log::{Record, method_label},
+    access_log::{LEFT, Record, method_label},
     body::ResponseBody,
     error::{Failure, Kind},
     intercept, tunnel,
@@ -32,14 +32,15 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut request: Request<Incoming>) 
     let upgrade = hyper::upgrade::on(&mut request);
     match open(shared, &request, upgrade, &mut record).await {
         Ok(()) => {
-            record.end();
+            record.status = http::StatusCode::OK;
+            drop(record);
             Response::new(ResponseBody::Empty)
         }
         Err(failure) => {
             shared.metrics.requests_refused.with_label_values(&[failure.reason]).inc();
             record.decision = failure.reason;
             record.status = failure.status();
-            record.end();
+            drop(record);
             let mut response = failure.response(false);
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             response
@@ -57,7 +58,7 @@ fn begin(shared: &Shared) -> Record {
         authority: None,
         route: None,
         decision: "none",
-        status: http::StatusCode::OK,
+        status: *LEFT,
         work: shared.tasks.begin(),
     }
 }
