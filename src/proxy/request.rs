@@ -5,12 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::{
     Live, Shared,
-    access_log::{Record, method_label},
+    access_log::{LEFT, Record, method_label},
     body::{End, Relay, ResponseBody},
     claims,
     entry::Context,
@@ -58,6 +58,7 @@ impl Door {
 pub(super) async fn serve(context: &Context, request: Request<Incoming>) -> Response<ResponseBody> {
     let shared = &context.shared;
     let grpc = headers::is_grpc(request.headers());
+    let is_head = request.method() == Method::HEAD;
     let mut record = begin(shared, &context.door, &request);
     match exchange(context, request, &mut record).await {
         Ok(answer) => answer.finish(record),
@@ -65,8 +66,10 @@ pub(super) async fn serve(context: &Context, request: Request<Incoming>) -> Resp
             shared.metrics.requests_refused.with_label_values(&[failure.reason]).inc();
             record.decision = failure.reason;
             record.status = failure.status();
-            record.end();
-            failure.response(grpc)
+            drop(record);
+            let response = failure.response(grpc);
+            // hyper leaves the body out by itself over HTTP/1.1; over HTTP/2 it would be a protocol error.
+            if is_head { response.map(|_| ResponseBody::Empty) } else { response }
         }
     }
 }
@@ -98,7 +101,7 @@ impl Answer {
             }
             Self::Local(response) => {
                 record.status = response.status();
-                record.end();
+                drop(record);
                 response
             }
         }
@@ -115,7 +118,7 @@ fn begin(shared: &Shared, door: &Door, request: &Request<Incoming>) -> Record {
         authority: None,
         route: None,
         decision: "none",
-        status: StatusCode::OK,
+        status: *LEFT,
         work: shared.tasks.begin(),
     }
 }
