@@ -223,6 +223,8 @@ async fn a_download_that_the_client_leaves_is_left_upstream() {
             drop((response, client));
             eventually("nothing in flight", || bed.ground.tasks.in_flight() == 0).await;
         }
+        let counted = bed.metric("http_requests_total{code=\"200\",method=\"GET\",route=\"google-apis\"}");
+        assert_eq!(counted, 3, "each is counted all the same");
     }
 }
 
