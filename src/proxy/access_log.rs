@@ -28,7 +28,7 @@ pub(super) struct Record {
     /// What was answered; [`LEFT`] until then.
     pub(super) status: StatusCode,
     /// Keeps the sidecar from ending while the request is served.
-    pub(super) work: InFlight,
+    pub(super) _work: InFlight,
 }
 
 /// Counts and logs; the one place that does.

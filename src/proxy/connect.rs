@@ -59,7 +59,7 @@ fn begin(shared: &Shared) -> Record {
         route: None,
         decision: "none",
         status: *LEFT,
-        work: shared.tasks.begin(),
+        _work: shared.tasks.begin(),
     }
 }
 
