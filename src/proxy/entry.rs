@@ -88,7 +88,13 @@ async fn dispatch(context: &Arc<Context>, request: Request<Incoming>) -> Respons
             *response.status_mut() = StatusCode::NO_CONTENT;
             response
         }
-        _ => request::serve(context, request).await,
+        _ => {
+            let mut response = request::serve(context, request).await;
+            if context.refusals.is_sealed() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing here takes a credential, a handle or a proven connection.
 
-use http::{Request, StatusCode, Uri, header};
+use http::{Request, Uri, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
@@ -49,9 +49,7 @@ pub(super) async fn forward(
         let _ = connection.await;
     });
     let mut response = sender.send_request(outgoing).await.map_err(broken)?;
-    if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-        return Err(Failure::new(Kind::Upstream, "bad_answer", "the upstream asked for proxy authentication"));
-    }
+    request::check_answer(&response)?;
     headers::strip_response(response.headers_mut());
     Ok(Answer::Relayed { response, in_use: None, progress: payload.progress })
 }

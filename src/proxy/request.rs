@@ -119,7 +119,7 @@ fn begin(shared: &Shared, door: &Door, request: &Request<Incoming>) -> Record {
         route: None,
         decision: "none",
         status: *LEFT,
-        work: shared.tasks.begin(),
+        _work: shared.tasks.begin(),
     }
 }
 
@@ -330,11 +330,19 @@ async fn again(
 /// Step 6: the answer, its head cleaned.
 fn relay(sent: Sent) -> Result<Answer, Failure> {
     let Sent { mut response, in_use, progress, .. } = sent;
-    if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-        return Err(Failure::new(Kind::Upstream, "bad_answer", "the upstream asked for proxy authentication"));
-    }
+    check_answer(&response)?;
     headers::strip_response(response.headers_mut());
     Ok(Answer::Relayed { response, in_use: Some(in_use), progress })
+}
+
+/// Refuses what makes no sense as an answer to what was sent.
+pub(super) fn check_answer(response: &Response<Incoming>) -> Result<(), Failure> {
+    let message = match response.status() {
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => "the upstream asked for proxy authentication",
+        StatusCode::SWITCHING_PROTOCOLS => "the upstream switched protocols without being asked",
+        _ => return Ok(()),
+    };
+    Err(Failure::new(Kind::Upstream, "bad_answer", message))
 }
 
 /// Longer than a token endpoint needs, shorter than a client waits.

@@ -44,8 +44,8 @@ pub(super) async fn exchange(
     let sent = upstream::send(shared, authority, Offer::Http1Once, head, payload, credential).await?;
     let mut response = sent.response;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        request::check_answer(&response)?;
         headers::strip_response(response.headers_mut());
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return Ok(Answer::Relayed { response, in_use: None, progress: None });
     }
     if !lists(response.headers(), &header::UPGRADE, "websocket") {

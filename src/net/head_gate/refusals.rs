@@ -62,6 +62,12 @@ impl Refusals {
         opened
     }
 
+    /// Whether the last head was a CONNECT or WebSocket handshake that nobody has opened the gate for. Nothing more
+    /// will come through: an answer that does not switch must close.
+    pub fn is_sealed(&self) -> bool {
+        self.shared.seal.load(Ordering::Acquire) == SEALED
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.shared.seal.load(Ordering::Acquire) == OPEN
     }
