@@ -5,15 +5,16 @@
 
 #![allow(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop")]
-
+mod authority;
 mod bed;
 mod bodies;
 mod capture;
 mod client;
 mod connect;
+mod exchange;
 mod inject;
 mod parent;
 mod protocol;
 mod raw;
+mod refuse;
 mod websocket;
