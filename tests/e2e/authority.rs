@@ -161,7 +161,8 @@ async fn h2_streams_with_a_foreign_scheme_or_port_go_nowhere() {
         assert!(matches!(status.as_u16(), 400 | 421), "{uri}: {status}");
     }
     assert_eq!(bed.google.request_count(), 0);
-    let status = client.call(Request::get("https://storage.googleapis.com:443/echo").body(empty()).unwrap()).await.status();
+    let status =
+        client.call(Request::get("https://storage.googleapis.com:443/echo").body(empty()).unwrap()).await.status();
     assert_eq!(status, 200);
 }
 
@@ -284,7 +285,9 @@ async fn ports_other_than_443_never_get_a_token() {
 #[tokio::test]
 async fn what_a_host_can_be_called_reaches_it_under_its_one_name() {
     let (bed, _) = bed().await;
-    for spelling in ["STORAGE.GOOGLEAPIS.COM", "storage.googleapis.com.", "Storage.googleapis.com:443", "storage.googleapis.com:80"] {
+    for spelling in
+        ["STORAGE.GOOGLEAPIS.COM", "storage.googleapis.com.", "Storage.googleapis.com:443", "storage.googleapis.com:80"]
+    {
         let mut stream = raw::proxy(&bed).await;
         let head = format!("GET http://{spelling}/echo HTTP/1.1\r\nHost: {spelling}\r\n\r\n");
         raw::write(&mut stream, head.as_bytes()).await;

@@ -194,7 +194,8 @@ impl Bed {
     /// The value of a series on the metrics page; 0 when it is not there.
     pub(crate) fn metric(&self, series: &str) -> u64 {
         let page = self.ground.metrics.render();
-        let value = page.lines().find_map(|line| line.strip_prefix("bearerd_")?.strip_prefix(series)?.strip_prefix(' '));
+        let value =
+            page.lines().find_map(|line| line.strip_prefix("bearerd_")?.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().unwrap())
     }
 
@@ -237,7 +238,7 @@ fn settings(google: &FakeGoogle, dir: &Path) -> Settings {
         listeners: Listeners { proxy: any, metadata: any, health: any, control: any },
         metadata: Metadata::Placeholder,
         wait_for: WaitFor::Token,
-        wait_limit: Duration::from_secs(60),
+        password: None,
         drain: DrainSettings { linger: Duration::from_millis(20), deadline: Duration::from_secs(5) },
         log_level: None,
     };

@@ -108,14 +108,16 @@ async fn chunks_as_a_client_writes_them_arrive_as_one_body() {
     for upstream in UPSTREAMS {
         let bed = bed_on(upstream).await;
         let mut stream = raw::proxy(&bed).await;
-        let head = format!("POST http://{STORAGE}/echo HTTP/1.1\r\nHost: {STORAGE}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let head =
+            format!("POST http://{STORAGE}/echo HTTP/1.1\r\nHost: {STORAGE}\r\nTransfer-Encoding: chunked\r\n\r\n");
         // The second request follows in the same segment, its body empty.
         let bytes = format!("{head}4\r\nWiki\r\n00005;x=y\r\npedia\r\n0\r\n\r\n{head}0\r\n\r\n");
         raw::write(&mut stream, bytes.as_bytes()).await;
         for expected in ["Wikipedia", ""] {
             assert_eq!(raw::answer(&mut stream).await.status(), 200);
             let sha = sha256(expected.as_bytes());
-            eventually("the body in the record", || bed.google.requests().iter().any(|seen| seen.body.sha256 == sha)).await;
+            eventually("the body in the record", || bed.google.requests().iter().any(|seen| seen.body.sha256 == sha))
+                .await;
         }
     }
 }
@@ -131,7 +133,11 @@ async fn answers_without_a_body_have_none_and_keep_the_connection() {
             assert_ne!(response.headers()["content-length"], "0", "{door:?} to {upstream:?}");
             for status in [204, 304] {
                 let response = client.call(get(&format!("/status/{status}"))).await;
-                assert_eq!((response.status().as_u16(), response.body().len()), (status, 0), "{door:?} to {upstream:?}");
+                assert_eq!(
+                    (response.status().as_u16(), response.body().len()),
+                    (status, 0),
+                    "{door:?} to {upstream:?}"
+                );
             }
             assert_eq!(client.call(get("/echo")).await.status(), 200, "{door:?} to {upstream:?}");
         }

@@ -24,10 +24,7 @@ pub(crate) fn begin() {
     STARTED.call_once(|| {
         // Our own lines only, as `telemetry` has it: the fake Google shares the process, and what its HTTP library
         // says at TRACE is not ours to answer for.
-        tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new("off,bearerd=trace"))
-            .with_writer(|| Line)
-            .init();
+        tracing_subscriber::fmt().with_env_filter(EnvFilter::new("off,bearerd=trace")).with_writer(|| Line).init();
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let _ = PANICS.try_with(|panics| panics.set(panics.get() + 1));

@@ -25,7 +25,8 @@ use crate::{
 async fn the_200_of_connect_has_no_fields_that_end_a_tunnel() {
     let bed = Bed::start().await;
     let mut stream = raw::proxy(&bed).await;
-    raw::write(&mut stream, b"CONNECT storage.googleapis.com:443 HTTP/1.1\r\nHost: storage.googleapis.com:443\r\n\r\n").await;
+    raw::write(&mut stream, b"CONNECT storage.googleapis.com:443 HTTP/1.1\r\nHost: storage.googleapis.com:443\r\n\r\n")
+        .await;
     let answer = raw::answer(&mut stream).await;
     assert_eq!(answer.status(), 200);
     for field in ["connection", "content-length", "transfer-encoding"] {
@@ -179,7 +180,9 @@ async fn what_is_not_tls_gets_no_token() {
     let bed = Bed::start().await;
     bed.google.exchanges_reach(1).await;
     let request = format!("GET /echo HTTP/1.1\r\nHost: {STORAGE}\r\n\r\n");
-    for bytes in [request.as_bytes(), b"SSH-2.0-OpenSSH_9.6\r\n", b"EHLO x\r\n", &[0; 64], &[22, 3, 1, 0, 5, 1, 2, 3, 4, 5]] {
+    for bytes in
+        [request.as_bytes(), b"SSH-2.0-OpenSSH_9.6\r\n", b"EHLO x\r\n", &[0; 64], &[22, 3, 1, 0, 5, 1, 2, 3, 4, 5]]
+    {
         let mut stream = bed.tunnel("storage.googleapis.com:443").await.unwrap();
         raw::write(&mut stream, bytes).await;
         let answer = raw::rest(&mut stream).await;
@@ -205,12 +208,47 @@ async fn local_addresses_are_refused_in_every_spelling_without_a_connect() {
     let bed = world.start(|_| {});
     let own = bed.addresses;
     let mut targets: Vec<String> = [
-        "127.0.0.1", "127.1.2.3", "0.0.0.0", "localhost", "LOCALHOST", "localhost.", "a.localhost", "ip6-localhost",
-        "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:0:0:1]", "[64:ff9b::7f00:1]", "[::127.0.0.1]",
-        "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "017700000001", "127.0.1", "0",
-        "169.254.169.254", "[::ffff:169.254.169.254]", "2852039166", "0xa9fea9fe", "169.254.43518", "0251.0376.0251.0376",
-        "[64:ff9b::a9fe:a9fe]", "[fd20:ce::254]", "[fd20:00ce:0:0:0:0:0:254]", "metadata", "metadata.google.internal",
-        "METADATA.google.internal.", "metadata.goog", "[fe80::1]", "[fe80::1%25eth0]", "224.0.0.1", "[ff02::1]", "255.255.255.255",
+        "127.0.0.1",
+        "127.1.2.3",
+        "0.0.0.0",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "a.localhost",
+        "ip6-localhost",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[0:0:0:0:0:0:0:1]",
+        "[64:ff9b::7f00:1]",
+        "[::127.0.0.1]",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.1",
+        "127.1",
+        "017700000001",
+        "127.0.1",
+        "0",
+        "169.254.169.254",
+        "[::ffff:169.254.169.254]",
+        "2852039166",
+        "0xa9fea9fe",
+        "169.254.43518",
+        "0251.0376.0251.0376",
+        "[64:ff9b::a9fe:a9fe]",
+        "[fd20:ce::254]",
+        "[fd20:00ce:0:0:0:0:0:254]",
+        "metadata",
+        "metadata.google.internal",
+        "METADATA.google.internal.",
+        "metadata.goog",
+        "[fe80::1]",
+        "[fe80::1%25eth0]",
+        "224.0.0.1",
+        "[ff02::1]",
+        "255.255.255.255",
     ]
     .iter()
     .map(|host| format!("{host}:{port}"))
@@ -330,7 +368,10 @@ async fn a_host_that_a_route_passes_is_carried_unseen_and_one_that_it_denies_is_
     host.until(|all| all.iter().any(|connection| connection.bytes == b"unseen")).await;
     for door in [Door::InterceptH1, Door::InterceptH2] {
         let response = bed.client(door, "never.googleapis.com").await.call(get("/echo")).await;
-        assert_eq!((response.status().as_u16(), response.headers()["x-bearerd-error"].to_str().unwrap()), (403, "route"));
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["x-bearerd-error"].to_str().unwrap()),
+            (403, "route")
+        );
     }
     assert_eq!(bed.google.request_count(), 0);
 }
@@ -376,7 +417,10 @@ async fn an_upstream_that_is_not_there_is_a_502_inside_the_tunnel() {
     .await;
     for door in DOORS {
         let response = bed.client(door, "gone.googleapis.com").await.call(get("/")).await;
-        assert_eq!((response.status().as_u16(), response.headers()["x-bearerd-error"].to_str().unwrap()), (502, "connect"));
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["x-bearerd-error"].to_str().unwrap()),
+            (502, "connect")
+        );
     }
     // A tunnel is dialled before its 200.
     let refused = bed.tunnel("gone.example.test:443").await.unwrap_err();
@@ -468,7 +512,11 @@ async fn plain_http_to_other_hosts_is_carried_as_it_is() {
     let mut client = bed.client(Door::Forward, "plain.example.test").await;
     let response = client.call(get_with("/a%2Fb?c", &[("x-own", "1"), ("authorization", &placeholder)])).await;
     assert_eq!((response.status().as_u16(), response.body().as_ref()), (200, &b"ok"[..]));
-    assert!(host.saw(b"GET /a%2Fb?c HTTP/1.1\r\n") && host.saw(b"x-own: 1\r\n") && host.saw(b"host: plain.example.test\r\n"));
+    assert!(
+        host.saw(b"GET /a%2Fb?c HTTP/1.1\r\n")
+            && host.saw(b"x-own: 1\r\n")
+            && host.saw(b"host: plain.example.test\r\n")
+    );
     assert!(!host.saw(bed.only_token().as_bytes()) && !host.saw(bed.placeholder().as_bytes()));
 }
 
@@ -505,7 +553,11 @@ async fn an_h1_upstream_serves_h2_clients_and_the_other_way_round() {
         bed.google.exchanges_reach(1).await;
         bed.google.protocols(protocols);
         for door in DOORS {
-            assert_eq!(bed.client(door, STORAGE).await.call(get("/echo")).await.status(), 200, "{door:?} {protocols:?}");
+            assert_eq!(
+                bed.client(door, STORAGE).await.call(get("/echo")).await.status(),
+                200,
+                "{door:?} {protocols:?}"
+            );
         }
         let version = if protocols == Protocols::H1 { http::Version::HTTP_11 } else { http::Version::HTTP_2 };
         assert!(bed.google.requests().iter().all(|request| request.version == version));

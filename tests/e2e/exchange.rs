@@ -69,7 +69,8 @@ async fn hosts_that_only_exchange_are_carried_unseen() {
 
 #[tokio::test]
 async fn a_token_exchange_is_passed_even_when_there_is_no_token_at_all() {
-    let bed = Bed::with(|settings| settings.credentials[0] = crate::bed::credential("default", "/nowhere".into())).await;
+    let bed =
+        Bed::with(|settings| settings.credentials[0] = crate::bed::credential("default", "/nowhere".into())).await;
     let request = exchange(&bed, &bed.key, "https://www.googleapis.com/oauth2/v4/token", "/oauth2/v4/token");
     token(&bed.client(Door::InterceptH1, "www.googleapis.com").await.call(request).await);
     assert!(matches!(bed.google.exchanges()[0].outcome, Outcome::Issued(_)));

@@ -42,7 +42,8 @@ async fn fields_of_one_hop_and_of_other_proxies_do_not_travel() {
 async fn a_request_to_upgrade_to_h2c_is_served_as_what_it_is() {
     let bed = Bed::start().await;
     let mut client = bed.client(Door::Forward, STORAGE).await;
-    let fields = [("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQAAP__")];
+    let fields =
+        [("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQAAP__")];
     assert_eq!(client.call(get_with("/echo", &fields)).await.status(), 200);
     assert!(!bed.last().headers.contains_key("upgrade"));
 }
@@ -75,7 +76,9 @@ async fn cookies_that_h2_splits_are_one_field_for_the_server() {
 #[tokio::test]
 async fn redirects_are_returned_and_not_followed() {
     for status in [301, 302, 303, 307, 308] {
-        for place in ["https://evil.test/x", "http://storage.googleapis.com/x", "/x", "https://redirect.googleapis.com:8443/"] {
+        for place in
+            ["https://evil.test/x", "http://storage.googleapis.com/x", "/x", "https://redirect.googleapis.com:8443/"]
+        {
             let world = World::new().await;
             let answer = format!("HTTP/1.1 {status} Moved\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n");
             let host = redirecting(&world, answer).await;

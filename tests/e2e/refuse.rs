@@ -178,7 +178,10 @@ async fn refusals_look_as_the_caller_expects_and_are_never_a_401() {
         assert_eq!(body["error"]["errors"][0]["reason"], "forbidden");
         assert_eq!(body["error"]["details"][0]["domain"], "bearerd.dev");
         assert!(body["error"]["message"].as_str().unwrap().starts_with("bearerd: "), "{body}");
-        let grpc = with(post("/google.iam.credentials.v1.IAMCredentials/SignBlob", ""), &[("content-type", "application/grpc")]);
+        let grpc = with(
+            post("/google.iam.credentials.v1.IAMCredentials/SignBlob", ""),
+            &[("content-type", "application/grpc")],
+        );
         let response = client.call(grpc).await;
         assert_eq!((response.status().as_u16(), response.headers()["grpc-status"].to_str().unwrap()), (200, "7"));
         assert_eq!(response.headers()["content-type"], "application/grpc");
@@ -293,7 +296,14 @@ async fn ambiguous_requests_are_refused_before_anything_goes_upstream() {
     ] {
         requests.push(format!("{line}\r\n{host}\r\n{fields}\r\nhello"));
     }
-    for chunks in ["0x5\r\nhello\r\n0\r\n\r\n", "+5\r\nhello\r\n", "5 \r\nhello\r\n", "5\nhello\r\n", "\r\nhello", "fffffffffffffffff\r\n"] {
+    for chunks in [
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "+5\r\nhello\r\n",
+        "5 \r\nhello\r\n",
+        "5\nhello\r\n",
+        "\r\nhello",
+        "fffffffffffffffff\r\n",
+    ] {
         requests.push(format!("{line}\r\n{host}\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"));
     }
     for head in [
@@ -356,8 +366,11 @@ async fn a_fault_in_the_middle_of_a_body_breaks_the_upload_off() {
     let head = format!("POST http://{STORAGE}/echo HTTP/1.1\r\nHost: {STORAGE}\r\nTransfer-Encoding: chunked\r\n\r\n");
     raw::write(&mut stream, format!("{head}5\r\nhello\r\n").as_bytes()).await;
     bed.google.requests_reach(1).await;
-    raw::write(&mut stream, format!("5\r\nworldXX0\r\n\r\nGET http://{STORAGE}/echo HTTP/1.1\r\nHost: {STORAGE}\r\n\r\n").as_bytes())
-        .await;
+    raw::write(
+        &mut stream,
+        format!("5\r\nworldXX0\r\n\r\nGET http://{STORAGE}/echo HTTP/1.1\r\nHost: {STORAGE}\r\n\r\n").as_bytes(),
+    )
+    .await;
     raw::rest(&mut stream).await;
     eventually("the broken body in the record", || !bed.last().body.sha256.is_empty()).await;
     assert!(!bed.last().body.complete);

@@ -95,7 +95,8 @@ async fn a_switch_to_another_protocol_is_a_502() {
 #[tokio::test]
 async fn a_101_that_nobody_asked_for_is_a_502() {
     let world = World::new().await;
-    let answer = Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    let answer =
+        Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
     let name = "switch.googleapis.com";
     let host = RecordingHost::start_tls(&world.tasks, &world.google, name, Protocols::H1, Some(answer)).await.unwrap();
     let bed = world.start(|settings| send_to(settings, name, 443, host.address()));
