@@ -4,43 +4,39 @@
 //! Called by `cli` and by the tests, which start the same thing in-process.
 
 mod admin;
+mod bound;
 pub mod from_config;
 mod identity;
 mod observer;
+mod parts;
 mod post;
 pub mod reload;
 mod settings;
 mod status;
 pub mod trust;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
+pub use bound::Addresses;
+pub use parts::upstream;
 pub use post::VerifiedPost;
 pub use reload::Origin;
 pub use settings::{Listeners, Metadata, Settings, Upstream, WaitFor};
 
 use crate::{
     clock::{Clock, Wall},
-    credential::{CredentialName, Want},
     metadata_server,
     metrics::Metrics,
-    net::{
-        client::Client,
-        dial::{Dialer, SharedDialer},
-        dns::Resolver,
-        listener::Listener,
-        pool::Pool,
-        verified::{CONNECT_LABELS, TlsPolicies},
-    },
-    policy::{self, Action, DenyReason, PassReason, Placeholder},
+    net::{dial::SharedDialer, pool::Pool, verified::CONNECT_LABELS},
+    policy::{DenyReason, PassReason, Placeholder},
     proxy::{Live, Parts, Proxy},
     ready::Readiness,
     shutdown::Tasks,
     tls,
-    token::{Setup, Tokens},
+    token::Tokens,
 };
 use observer::{Observer, key_condition, token_condition};
 use trust::Trust;
@@ -67,19 +63,6 @@ impl Ground {
         let metrics = Arc::new(Metrics::new().context("metrics")?);
         Ok(Self { tasks: Tasks::new(), clock, metrics, ready: Readiness::new() })
     }
-}
-
-/// Where a sidecar listens; `None` where it does not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Addresses {
-    /// The proxy.
-    pub proxy: Option<SocketAddr>,
-    /// The metadata server.
-    pub metadata: Option<SocketAddr>,
-    /// Probes and metrics.
-    pub health: Option<SocketAddr>,
-    /// Status and quit.
-    pub control: Option<SocketAddr>,
 }
 
 /// A running sidecar.
@@ -123,16 +106,16 @@ impl Sidecar {
     /// When a listener cannot be bound or the roots cannot be read. A bad key or an unwritable trust folder is no
     /// error: it shows on `/startupz`.
     pub fn start(settings: Settings, ground: Ground) -> anyhow::Result<Self> {
-        let bound = Bound::bind(&settings.listeners)?;
+        let bound = bound::Bound::bind(&settings.listeners)?;
         let (tls, dialer) = upstream(&settings.upstream, ground.clock)?;
         dialer.own_ports(bound.ports());
         let tls = watch::Sender::new(tls);
-        let observer = Arc::new(observer(&ground));
-        let tokens = tokens(&settings, &ground, &dialer, &tls, &observer);
+        let observer = Arc::new(parts::observer(&ground));
+        let tokens = parts::tokens(&settings, &ground, &dialer, &tls, &observer);
         let pool = Pool::new(dialer.clone(), tls.subscribe(), &ground.tasks, ground.clock);
         let _ = observer.pool.set(pool.clone());
-        let live = watch::Sender::new(Arc::new(live(&settings, &tokens)));
-        let trust = trust(&settings, &ground);
+        let live = watch::Sender::new(Arc::new(parts::live(&settings, &tokens)));
+        let trust = parts::trust(&settings, &ground);
         let addresses = bound.addresses();
         let shared = Arc::new(Shared {
             started: ground.clock.wall(),
@@ -206,137 +189,8 @@ impl Sidecar {
     }
 }
 
-/// The listeners, bound and not yet served.
-struct Bound {
-    proxy: Option<Listener>,
-    metadata: Option<Listener>,
-    health: Option<Listener>,
-    control: Option<Listener>,
-}
-
-impl Bound {
-    fn bind(listeners: &Listeners) -> anyhow::Result<Self> {
-        let one = |name: &str, address: Option<SocketAddr>, most: usize| {
-            address
-                .map(|address| {
-                    Listener::bind(address, most)
-                        .with_context(|| format!("listeners.{name}: cannot listen on {address}"))
-                })
-                .transpose()
-        };
-        Ok(Self {
-            proxy: one("proxy", listeners.proxy, MOST_CLIENTS)?,
-            metadata: one("metadata", listeners.metadata, MOST_LOCAL)?,
-            health: one("health", listeners.health, MOST_PROBES)?,
-            control: one("control", listeners.control, MOST_PROBES)?,
-        })
-    }
-
-    fn addresses(&self) -> Addresses {
-        let of = |listener: &Option<Listener>| listener.as_ref().map(Listener::address);
-        Addresses {
-            proxy: of(&self.proxy),
-            metadata: of(&self.metadata),
-            health: of(&self.health),
-            control: of(&self.control),
-        }
-    }
-
-    fn ports(&self) -> Vec<u16> {
-        let Addresses { proxy, metadata, health, control } = self.addresses();
-        [proxy, metadata, health, control].into_iter().flatten().map(|address| address.port()).collect()
-    }
-}
-
-/// How upstreams are verified and dialled.
-///
-/// # Errors
-/// When a certificate of `extra_roots` cannot be read.
-pub fn upstream(settings: &Upstream, clock: Clock) -> anyhow::Result<(TlsPolicies, SharedDialer)> {
-    let roots = tls::client_roots(settings.extra_roots.as_deref()).context("upstream.extraRoots")?;
-    let policies = TlsPolicies {
-        any: tls::client_config(roots.clone(), &[tls::H2, tls::HTTP11])?,
-        http1: tls::client_config(roots, &[tls::HTTP11])?,
-    };
-    let dialer = Dialer::new(Resolver::system(clock), settings.dial.clone());
-    Ok((policies, Arc::new(dialer)))
-}
-
-fn observer(ground: &Ground) -> Observer {
-    Observer {
-        metrics: ground.metrics.clone(),
-        ready: ground.ready.clone(),
-        clock: ground.clock,
-        changed: Arc::new(Notify::new()),
-        pool: std::sync::OnceLock::new(),
-    }
-}
-
-fn tokens(
-    settings: &Settings,
-    ground: &Ground,
-    dialer: &SharedDialer,
-    tls: &watch::Sender<TlsPolicies>,
-    observer: &Arc<Observer>,
-) -> Tokens {
-    for spec in &settings.credentials {
-        let name = spec.name.as_str();
-        observer.begin(name);
-        if settings.wait_for != WaitFor::Listening {
-            ground.ready.wait_for(&key_condition(name), "no readable key yet");
-        }
-        if settings.wait_for == WaitFor::Token {
-            ground.ready.wait_for(&token_condition(name), "no token yet");
-        }
-    }
-    let client = Client::new(dialer.clone(), tls.subscribe(), &ground.tasks);
-    let mut setup = Setup::new(Arc::new(VerifiedPost(client)), ground.clock, ground.tasks.clone());
-    setup.events = observer.clone();
-    let tokens = Tokens::new(setup);
-    tokens.apply(&settings.credentials, settings.refresh);
-    tokens
-}
-
-/// Policy and the tokens that its routes need.
-fn live(settings: &Settings, tokens: &Tokens) -> Live {
-    let injecting = settings.policy.routes().iter().filter(|route| route.action == Action::Inject);
-    let handles = injecting.filter_map(|route| {
-        let handle = tokens.handle(&CredentialName::new(&route.credential), &Want::Access)?;
-        Some((route.name.clone(), handle))
-    });
-    Live { handles: handles.collect::<HashMap<_, _>>(), policy: settings.policy.clone() }
-}
-
-/// The pod's CA and files. Without them nothing is intercepted, and `/startupz` says why.
-fn trust(settings: &Settings, ground: &Ground) -> Option<Trust> {
-    let zones = zones(&settings.policy);
-    let made = trust::prepare(&settings.trust, &zones, settings.upstream.extra_roots.as_deref(), ground.clock);
-    match made {
-        Ok(trust) => {
-            let expiry = i64::try_from(trust.leaves.ca().expires().seconds()).unwrap_or(i64::MAX);
-            ground.metrics.ca_expiry.set(expiry);
-            ground.ready.met("trust");
-            Some(trust)
-        }
-        Err(error) => {
-            let reason = format!("{error:#}");
-            tracing::error!(error = reason, "no pod CA: nothing is intercepted");
-            ground.ready.wait_for("trust", reason);
-            None
-        }
-    }
-}
-
-/// The DNS zones that the CA may vouch for.
-fn zones(policy: &policy::Policy) -> Vec<String> {
-    let mut zones: Vec<String> = policy.allow().iter().map(|pattern| pattern.zone().to_string()).collect();
-    zones.sort();
-    zones.dedup();
-    zones
-}
-
 impl Shared {
-    fn serve(self: &Arc<Self>, bound: Bound, pool: Pool, dialer: SharedDialer) {
+    fn serve(self: &Arc<Self>, bound: bound::Bound, pool: Pool, dialer: SharedDialer) {
         let ground = &self.ground;
         self.begin_series();
         let placeholder = self.placeholder();
@@ -403,7 +257,7 @@ impl Shared {
             self.observer.begin(spec.name.as_str());
         }
         self.tokens.apply(&settings.credentials, settings.refresh);
-        self.live.send_replace(Arc::new(live(&settings, &self.tokens)));
+        self.live.send_replace(Arc::new(parts::live(&settings, &self.tokens)));
         self.settings.send_replace(Arc::new(settings));
         self.ground.metrics.config_reloads.inc();
         self.observer.changed.notify_one();
@@ -420,7 +274,7 @@ impl Shared {
             waiting.push("metadata.mode: a change takes effect at the next start".to_owned());
         }
         if let Some(trust) = &self.trust {
-            for zone in zones(&new.policy) {
+            for zone in parts::zones(&new.policy) {
                 if !trust.leaves.ca().covers(&zone) {
                     waiting.push(format!(
                         "{zone}: not intercepted until the pod is made anew, since applications have read the CA"
@@ -453,6 +307,3 @@ impl std::fmt::Debug for Sidecar {
 
 /// How long `waitFor` may keep the application waiting.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
-const MOST_CLIENTS: usize = 8192;
-const MOST_LOCAL: usize = 256;
-const MOST_PROBES: usize = 16;

@@ -4,29 +4,30 @@
 //! checked-out [`Connection`]: the proof and the sender are one value. Keyed by authority and protocol offer;
 //! it knows nothing of tokens or routes. `proxy` is its only caller.
 
+mod connection;
+mod http;
+mod place;
+
 use std::{
     collections::HashMap,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::sync::{Notify, watch};
+
+use self::{
+    connection::Kind,
+    http::{H2_STREAMS_AT_FIRST, h1_settings, h2_settings, noting_most_streams},
+    place::{OpenStream, Place, SharedH2},
+};
+pub use connection::{Connection, InUse, Names, SendError};
 
 use crate::{
     authority::Authority,
-    clock::{Clock, Moment},
+    clock::Clock,
     net::{
-        body::RequestBody,
         dial::SharedDialer,
         verified::{ConnectError, TlsPolicies, Verified},
     },
@@ -60,95 +61,12 @@ struct Shared {
     freed: Arc<Notify>,
 }
 
-/// What is known and open for one authority.
-#[derive(Debug, Default)]
-struct Place {
-    names: Option<Arc<Names>>,
-    h1: Vec<IdleH1>,
-    h2: Vec<SharedH2>,
-    /// Set while somebody connects, unless the upstream is known to speak only http/1.1.
-    connecting: Option<watch::Receiver<Attempt>>,
-    only_h1: bool,
-}
-
-#[derive(Debug)]
-struct IdleH1 {
-    sender: http1::SendRequest<RequestBody>,
-    since: Moment,
-}
-
-#[derive(Clone, Debug)]
-struct SharedH2 {
-    sender: http2::SendRequest<RequestBody>,
-    streams: Arc<AtomicUsize>,
-    /// What the upstream's SETTINGS allow at this moment.
-    most_streams: Arc<AtomicUsize>,
-    last_used: Moment,
-}
-
 /// How a connection attempt ended, for those who wait for it.
 #[derive(Clone, Debug)]
 enum Attempt {
     Running,
     Done,
     Failed { label: &'static str, message: String },
-}
-
-/// A checked-out connection: the proof that the upstream is who it claims to be, and the only way to send.
-#[derive(Debug)]
-pub struct Connection {
-    names: Arc<Names>,
-    kind: Kind,
-    /// Whether an earlier request used it: then a failure before any answer may be the keep-alive race.
-    reused: bool,
-    home: Option<Arc<Shared>>,
-}
-
-/// One authority in the forms that requests need, made once per upstream.
-#[derive(Debug)]
-pub struct Names {
-    /// What was proved.
-    pub authority: Authority,
-    /// The value of `Host`.
-    pub host: HeaderValue,
-    /// The value of `:authority`.
-    pub uri: http::uri::Authority,
-}
-
-impl Names {
-    fn new(authority: &Authority) -> Result<Self, ConnectError> {
-        let host = authority.host().ok_or(ConnectError::NotVerifiable)?.as_str();
-        Ok(Self {
-            authority: authority.clone(),
-            host: HeaderValue::from_str(host).map_err(|_| ConnectError::NotVerifiable)?,
-            uri: host.parse().map_err(|_| ConnectError::NotVerifiable)?,
-        })
-    }
-}
-
-#[derive(Debug)]
-enum Kind {
-    H1(http1::SendRequest<RequestBody>),
-    H2 { sender: http2::SendRequest<RequestBody>, _open: OpenStream },
-}
-
-/// Kept until the answer's body has ended. Dropped early, it closes an http/1.1 connection.
-#[derive(Debug)]
-pub struct InUse {
-    names: Arc<Names>,
-    kind: Kind,
-    home: Option<Arc<Shared>>,
-}
-
-/// A failed exchange.
-#[derive(Debug)]
-pub struct SendError {
-    /// The request, when not one byte of it was written.
-    pub unsent: Option<Request<RequestBody>>,
-    /// Whether the connection had served a request before.
-    pub reused: bool,
-    /// What hyper says.
-    pub error: hyper::Error,
 }
 
 impl Pool {
@@ -353,11 +271,7 @@ impl Shared {
     fn reap(&self) {
         let now = self.clock.now();
         self.lock().retain(|_, place| {
-            place.h1.retain(|idle| !idle.sender.is_closed() && idle.since + H1_IDLE > now);
-            place.h2.retain(|shared| {
-                !shared.sender.is_closed()
-                    && (shared.streams.load(Ordering::Acquire) > 0 || shared.last_used + H2_IDLE > now)
-            });
+            place.reap(now);
             place.is_used()
         });
     }
@@ -367,155 +281,7 @@ impl Shared {
     }
 }
 
-impl Place {
-    fn is_used(&self) -> bool {
-        !self.h1.is_empty() || !self.h2.is_empty() || self.connecting.is_some()
-    }
-
-    /// An open connection with room: h2 first, then the http/1.1 connection used last.
-    fn take(&mut self, now: Moment, freed: &Arc<Notify>) -> Option<Kind> {
-        self.h2.retain(|shared| !shared.sender.is_closed());
-        for shared in &mut self.h2 {
-            let open = shared.streams.load(Ordering::Acquire);
-            if open < shared.most_streams.load(Ordering::Acquire).min(MOST_STREAMS) {
-                shared.last_used = now;
-                let open = OpenStream::new(&shared.streams, freed);
-                return Some(Kind::H2 { sender: shared.sender.clone(), _open: open });
-            }
-        }
-        let mut index = self.h1.len();
-        while index > 0 {
-            index -= 1;
-            let idle = &self.h1[index];
-            if idle.sender.is_closed() || idle.since + H1_IDLE <= now {
-                self.h1.swap_remove(index);
-            } else if idle.sender.is_ready() {
-                return Some(Kind::H1(self.h1.swap_remove(index).sender));
-            }
-        }
-        None
-    }
-}
-
-impl Connection {
-    /// The authority whose name was proved, in the forms that requests need.
-    pub fn names(&self) -> &Names {
-        &self.names
-    }
-
-    /// Whether it speaks HTTP/2.
-    pub fn is_h2(&self) -> bool {
-        matches!(self.kind, Kind::H2 { .. })
-    }
-
-    /// Sends one request and waits for the head of the answer.
-    ///
-    /// # Errors
-    /// With the request back when not a byte of it was written.
-    pub async fn send(mut self, request: Request<RequestBody>) -> Result<(Response<Incoming>, InUse), SendError> {
-        let sent = match &mut self.kind {
-            Kind::H1(sender) => sender.try_send_request(request).await,
-            Kind::H2 { sender, .. } => sender.try_send_request(request).await,
-        };
-        match sent {
-            Ok(response) => Ok((response, InUse { names: self.names, kind: self.kind, home: self.home })),
-            Err(mut failed) => {
-                let unsent = failed.take_message();
-                Err(SendError { unsent, reused: self.reused, error: failed.into_error() })
-            }
-        }
-    }
-}
-
-impl InUse {
-    /// The answer's body has ended, and the request's too: the connection may serve another request.
-    pub fn finish(self) {
-        let Some(home) = self.home else { return };
-        if let Kind::H1(sender) = self.kind
-            && !sender.is_closed()
-        {
-            let since = home.clock.now();
-            let mut places = home.lock();
-            let Some(place) = places.get_mut(&self.names.authority) else { return };
-            if place.h1.len() < MOST_IDLE_H1 {
-                place.h1.push(IdleH1 { sender, since });
-            }
-        }
-    }
-}
-
-/// Counts one open stream until dropped.
-#[derive(Debug)]
-struct OpenStream {
-    streams: Arc<AtomicUsize>,
-    freed: Arc<Notify>,
-}
-
-impl OpenStream {
-    fn new(streams: &Arc<AtomicUsize>, freed: &Arc<Notify>) -> Self {
-        streams.fetch_add(1, Ordering::AcqRel);
-        Self { streams: streams.clone(), freed: freed.clone() }
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.streams.fetch_sub(1, Ordering::AcqRel);
-        self.freed.notify_waiters();
-    }
-}
-
-/// Drives `connection`; only it knows how many streams the upstream allows.
-async fn noting_most_streams<T>(
-    mut connection: http2::Connection<T, RequestBody, Tasks>,
-    most: Arc<AtomicUsize>,
-) -> hyper::Result<()>
-where
-    T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    std::future::poll_fn(move |cx| {
-        let polled = Pin::new(&mut connection).poll(cx);
-        most.store(connection.current_max_send_streams(), Ordering::Release);
-        polled
-    })
-    .await
-}
-
-fn h1_settings() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder.max_headers(MOST_FIELDS).max_buf_size(H1_BUFFER);
-    builder
-}
-
-fn h2_settings(tasks: &Tasks) -> http2::Builder<Tasks> {
-    let mut builder = http2::Builder::new(tasks.clone());
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_send_buf_size(H2_SEND_BUFFER)
-        .max_header_list_size(MOST_HEAD)
-        .max_concurrent_reset_streams(64);
-    builder
-}
-
 const REAP: Duration = Duration::from_secs(15);
-/// Below the 60 s or more after which servers close an idle connection, so that we rarely race with them.
-const H1_IDLE: Duration = Duration::from_secs(55);
-/// Google's front ends say GOAWAY after about four minutes without a stream.
-const H2_IDLE: Duration = Duration::from_secs(200);
 const WAIT: Duration = Duration::from_secs(10);
 const MOST_AUTHORITIES: usize = 1024;
-const MOST_IDLE_H1: usize = 256;
 const MOST_H2: usize = 8;
-const MOST_STREAMS: usize = 1000;
-/// Until the upstream's SETTINGS have come; RFC 9113 §6.5.2 advises servers to allow no fewer.
-const H2_STREAMS_AT_FIRST: usize = 100;
-const MOST_FIELDS: usize = 100;
-const H1_BUFFER: usize = 64 * 1024;
-const MOST_HEAD: u32 = 64 * 1024;
-const H2_STREAM_WINDOW: u32 = 1024 * 1024;
-/// Wide on purpose: h2 ends a connection with too many small DATA frames unread, and its budget is half of this at
-/// 256 bytes a frame. With 1 MiB, 2 000 unread one-byte messages would cost every stream of the connection.
-const H2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
-const H2_SEND_BUFFER: usize = 256 * 1024;

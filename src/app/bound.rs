@@ -1,0 +1,67 @@
+//! The listeners: bound before anything is served, their addresses known from then on.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+
+use super::Listeners;
+use crate::net::listener::Listener;
+
+/// Where a sidecar listens; `None` where it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// The proxy.
+    pub proxy: Option<SocketAddr>,
+    /// The metadata server.
+    pub metadata: Option<SocketAddr>,
+    /// Probes and metrics.
+    pub health: Option<SocketAddr>,
+    /// Status and quit.
+    pub control: Option<SocketAddr>,
+}
+
+/// The listeners, bound and not yet served.
+pub(super) struct Bound {
+    pub(super) proxy: Option<Listener>,
+    pub(super) metadata: Option<Listener>,
+    pub(super) health: Option<Listener>,
+    pub(super) control: Option<Listener>,
+}
+
+impl Bound {
+    pub(super) fn bind(listeners: &Listeners) -> anyhow::Result<Self> {
+        let one = |name: &str, address: Option<SocketAddr>, most: usize| {
+            address
+                .map(|address| {
+                    Listener::bind(address, most)
+                        .with_context(|| format!("listeners.{name}: cannot listen on {address}"))
+                })
+                .transpose()
+        };
+        Ok(Self {
+            proxy: one("proxy", listeners.proxy, MOST_CLIENTS)?,
+            metadata: one("metadata", listeners.metadata, MOST_LOCAL)?,
+            health: one("health", listeners.health, MOST_PROBES)?,
+            control: one("control", listeners.control, MOST_PROBES)?,
+        })
+    }
+
+    pub(super) fn addresses(&self) -> Addresses {
+        let of = |listener: &Option<Listener>| listener.as_ref().map(Listener::address);
+        Addresses {
+            proxy: of(&self.proxy),
+            metadata: of(&self.metadata),
+            health: of(&self.health),
+            control: of(&self.control),
+        }
+    }
+
+    pub(super) fn ports(&self) -> Vec<u16> {
+        let Addresses { proxy, metadata, health, control } = self.addresses();
+        [proxy, metadata, health, control].into_iter().flatten().map(|address| address.port()).collect()
+    }
+}
+
+const MOST_CLIENTS: usize = 8192;
+const MOST_LOCAL: usize = 256;
+const MOST_PROBES: usize = 16;
