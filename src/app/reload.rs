@@ -10,7 +10,7 @@ use crate::{
     config::{self, Loaded, Sources},
     net::listener::Listener,
     shutdown::Tasks,
-    telemetry::Level,
+    telemetry::Logs,
     watch::{Pace, Snapshot},
 };
 
@@ -42,13 +42,13 @@ pub struct Follower {
     origin: Origin,
     ground: Ground,
     /// `None` when a flag fixed the log level.
-    level: Option<Level>,
+    level: Option<Logs>,
     changes: Vec<watch::Receiver<Snapshot>>,
 }
 
 impl Follower {
     /// Begins to watch the files of `origin`.
-    pub fn new(origin: Origin, ground: Ground, level: Option<Level>) -> Self {
+    pub fn new(origin: Origin, ground: Ground, level: Option<Logs>) -> Self {
         let paths = [&origin.config, &origin.annotations];
         let watch = |path: &PathBuf| crate::watch::start(path.clone(), Pace::default(), ground.clock, &ground.tasks);
         let changes = paths.into_iter().flatten().map(watch).collect();
@@ -149,7 +149,7 @@ impl Follower {
 
     fn note_level(&self, settings: &Settings) {
         if let (Some(level), Some(wanted)) = (&self.level, &settings.log_level) {
-            level.set(wanted);
+            level.set_level(wanted);
         }
     }
 

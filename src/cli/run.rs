@@ -25,8 +25,9 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = process::runtime(workers).context("cannot start the runtime")?;
     runtime.block_on(async {
         let ground = Ground::new(Clock::system())?;
+        log.gather(&ground.tasks);
         let mut ending = process::Ending::listen().context("cannot listen for signals")?;
-        let follower = app::reload::Follower::new(origin, ground.clone(), (!fixed).then_some(log));
+        let follower = app::reload::Follower::new(origin, ground.clone(), (!fixed).then(|| log.clone()));
         let started = tokio::select! {
             started = follower.start() => started?,
             signal = ending.next() => {
@@ -34,7 +35,9 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
         };
-        serve(started, ending, &ground).await
+        let ended = serve(started, ending, &ground).await;
+        log.flush();
+        ended
     })
 }
 

@@ -40,7 +40,8 @@ where
     let context = Arc::new(Context { shared: shared.clone(), door, refusals: refusals.clone() });
     let service = service_fn(move |request| {
         let context = context.clone();
-        async move { Ok::<_, Infallible>(dispatch(&context, request).await) }
+        // Boxed: hyper keeps room for the future on every connection, idle ones too, and this one is large.
+        Box::pin(async move { Ok::<_, Infallible>(dispatch(&context, request).await) })
     });
     let connection = server().serve_connection(TokioIo::new(gate), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);

@@ -96,7 +96,10 @@ impl Watching {
                 self.publish(publish, look);
             }
             tokio::select! {
-                () = self.look_again.notified() => clock.sleep(pace.settle).await,
+                () = self.look_again.notified() => {
+                    self.stop_listening();
+                    clock.sleep(pace.settle).await;
+                }
                 () = clock.sleep(pace.poll) => {}
             }
         }
@@ -116,6 +119,16 @@ impl Watching {
                 tracing::warn!(path = %self.path.display(), %error, "no file events, polling only");
                 None
             }
+        }
+    }
+
+    /// One event is enough to look again. In a busy directory (a log beside the key) every further one would only
+    /// cost a wake-up; the watches are set anew before the look, so none is missed.
+    fn stop_listening(&mut self) {
+        let Some(events) = self.events.as_mut() else { return };
+        for place in std::mem::take(&mut self.watched).into_keys() {
+            // Fails when the directory is gone, and its watch with it.
+            let _ = events.unwatch(&place);
         }
     }
 
