@@ -17,4 +17,6 @@ mod parent;
 mod protocol;
 mod raw;
 mod refuse;
+mod rotation;
+mod token;
 mod websocket;
