@@ -9,7 +9,11 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use crate::{clock::Clock, net::head_gate::HeadGate, shutdown::Tasks};
+use crate::{
+    clock::Clock,
+    net::{first_use::FirstUse, head_gate::HeadGate},
+    shutdown::Tasks,
+};
 
 /// Serves one connection with `answer`; what the gate refuses is answered here.
 pub async fn serve<H, F>(stream: TcpStream, clock: Clock, tasks: &Tasks, answer: Arc<H>)
@@ -18,7 +22,10 @@ where
     F: Future<Output = Response<Full<Bytes>>> + Send,
 {
     let (gate, refusals) = HeadGate::http1_only(stream, clock);
+    let first_use = Arc::new(FirstUse::default());
+    let used = first_use.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        used.note();
         let refusal = refusals.refusal(request.uri());
         let answer = answer.clone();
         async move {
@@ -33,7 +40,7 @@ where
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(gate), service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = tasks.draining() => {
+        () = first_use.then_drained(tasks) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

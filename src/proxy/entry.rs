@@ -19,7 +19,10 @@ use super::{
     request::{self, Door},
 };
 use crate::{
-    net::head_gate::{HeadGate, Refusals},
+    net::{
+        first_use::FirstUse,
+        head_gate::{HeadGate, Refusals},
+    },
     secret::Secret,
 };
 
@@ -37,7 +40,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (gate, refusals) = HeadGate::http1_only(stream, shared.clock);
-    let context = Arc::new(Context { shared: shared.clone(), door, refusals: refusals.clone() });
+    let context = Arc::new(Context::new(shared, door, refusals.clone()));
+    let held = context.clone();
     let service = service_fn(move |request| {
         let context = context.clone();
         // Boxed: hyper keeps room for the future on every connection, idle ones too, and this one is large.
@@ -47,7 +51,7 @@ where
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = shared.tasks.draining() => {
+        () = held.first_use.then_drained(&shared.tasks) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -65,10 +69,21 @@ pub(super) struct Context {
     pub(super) shared: Arc<Shared>,
     pub(super) door: Door,
     pub(super) refusals: Refusals,
+    pub(super) first_use: FirstUse,
+}
+
+impl Context {
+    pub(super) fn new(shared: &Arc<Shared>, door: Door, refusals: Refusals) -> Self {
+        Self { shared: shared.clone(), door, refusals, first_use: FirstUse::default() }
+    }
 }
 
 async fn dispatch(context: &Arc<Context>, request: Request<Incoming>) -> Response<ResponseBody> {
     let shared = &context.shared;
+    // Not for a CONNECT or WebSocket handshake: a connection that was told to go would say `Connection: close` to it.
+    if !context.refusals.is_sealed() {
+        context.first_use.note();
+    }
     if let Some(refusal) = context.refusals.refusal(request.uri()) {
         let failure = Failure::new(Kind::Refused(refusal.status), refusal.reason.label(), refusal.reason.message());
         return refuse(shared, &failure);

@@ -45,9 +45,11 @@ async fn serve_h2<S>(shared: &Arc<Shared>, door: Door, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let context = Arc::new(Context { shared: shared.clone(), door, refusals: Refusals::default() });
+    let context = Arc::new(Context::new(shared, door, Refusals::default()));
+    let held = context.clone();
     let service = service_fn(move |request| {
         let context = context.clone();
+        context.first_use.note();
         async move { Ok::<_, std::convert::Infallible>(request::serve(&context, request).await) }
     });
     let mut builder = hyper::server::conn::http2::Builder::new(shared.tasks.clone());
@@ -63,7 +65,7 @@ where
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = shared.tasks.draining() => {
+        () = held.first_use.then_drained(&shared.tasks) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
