@@ -123,6 +123,7 @@ impl Tasks {
         let deadline = begin + settings.deadline;
         let mut quiet_since = begin;
         let mut begun = self.work.begun.load(Ordering::Acquire);
+        let mut was_busy = false;
         loop {
             let now = clock.now();
             let seen = self.work.begun.load(Ordering::Acquire);
@@ -135,8 +136,10 @@ impl Tasks {
                 return true;
             }
             if now >= deadline || self.ended.is_cancelled() {
-                return !busy;
+                // What was ended just now is not in flight any more, but it was not done either.
+                return !(busy || was_busy && self.ended.is_cancelled());
             }
+            was_busy = busy;
             // Polled: a notification per request would cost the hot path what only the last second needs.
             tokio::select! {
                 () = clock.sleep(Duration::from_millis(10)) => {}
