@@ -202,11 +202,6 @@ impl Feed {
     pub(crate) async fn fail(self) {
         within("room in a body", self.0.send(Err(io::Error::other("broken off")))).await.unwrap();
     }
-
-    /// Completes when nobody reads the body any more.
-    pub(crate) async fn gone(&self) {
-        within("the reader of a body going away", self.0.closed()).await;
-    }
 }
 
 /// Waits with a limit, so that what hangs fails by its name.

@@ -58,7 +58,10 @@ async fn a_swapped_secret_is_taken_into_use_without_one_failed_request() {
     let used: BTreeSet<String> = requests.iter().filter_map(|request| Some(request.token.clone()?.key_id)).collect();
     let last = bed.last().token.unwrap();
     assert_eq!(last.key_id, third.key_id);
-    assert!(used.contains(&third.key_id) && (used.contains(&second.key_id) || used.contains(&bed.key.key_id)), "{used:?}");
+    assert!(
+        used.contains(&third.key_id) && (used.contains(&second.key_id) || used.contains(&bed.key.key_id)),
+        "{used:?}"
+    );
     assert_eq!(bed.google.exchange_count(), 3);
 }
 
@@ -117,7 +120,8 @@ async fn files_that_are_no_key_keep_the_last_good_one() {
 fn trouble(bed: &Bed) -> u64 {
     let page = bed.ground.metrics.render();
     let failed = page.lines().filter(|line| {
-        line.starts_with("bearerd_key_load_failures_total{") || line.starts_with("bearerd_token_refresh_failures_total{")
+        line.starts_with("bearerd_key_load_failures_total{")
+            || line.starts_with("bearerd_token_refresh_failures_total{")
     });
     failed.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
@@ -177,5 +181,10 @@ async fn chunk(client: &mut Client, place: &str, number: usize, total: &str) {
     let range = format!("bytes {}-{}/{total}", number * size, (number + 1) * size - 1);
     let request = Request::put(place).body(full(vec![7; size])).unwrap();
     let response = client.call(with(request, &[("content-range", &range)])).await;
-    assert_eq!(response.status().as_u16(), if total == "*" { 308 } else { 200 }, "chunk {number}: {:?}", response.body());
+    assert_eq!(
+        response.status().as_u16(),
+        if total == "*" { 308 } else { 200 },
+        "chunk {number}: {:?}",
+        response.body()
+    );
 }

@@ -124,7 +124,10 @@ async fn a_valid_token_serves_through_an_outage_and_an_expired_one_is_never_sent
     let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=5).contains(&wait));
     let body: serde_json::Value = serde_json::from_slice(refused.body()).unwrap();
-    assert_eq!((&body["error"]["status"], &body["error"]["errors"][0]["reason"]), (&"UNAVAILABLE".into(), &"backendError".into()));
+    assert_eq!(
+        (&body["error"]["status"], &body["error"]["errors"][0]["reason"]),
+        (&"UNAVAILABLE".into(), &"backendError".into())
+    );
     assert!(failures(&bed) > 0);
     bed.google.outage(Outage::None);
     within("the recovery", async { while client.call(get("/echo")).await.status() != 200 {} }).await;

@@ -1,0 +1,118 @@
+//! The metadata door: what SDKs find there opens requests through interception, and only there.
+
+use bearerd::{app::Metadata, policy::ClientAuthorization};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::{
+    bed::{ACCOUNT, Bed, PROJECT, STORAGE, routed},
+    client::{DOORS, eventually, get_with},
+    raw,
+};
+
+async fn ask(bed: &Bed, request: &str) -> raw::Answer {
+    let mut stream = TcpStream::connect(bed.addresses.metadata.unwrap()).await.unwrap();
+    raw::write(&mut stream, request.as_bytes()).await;
+    raw::answer(&mut stream).await
+}
+
+async fn value(bed: &Bed, path: &str) -> raw::Answer {
+    let head = format!("GET /computeMetadata/v1/{path} HTTP/1.1\r\nHost: metadata.google.internal\r\n");
+    ask(bed, &format!("{head}Metadata-Flavor: Google\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn the_token_it_gives_is_the_placeholder_and_opens_requests() {
+    let bed = Bed::with(|settings| {
+        routed(settings, |route| route.client_authorization = ClientAuthorization::Require);
+    })
+    .await;
+    let answer = value(&bed, "instance/service-accounts/default/token").await;
+    assert_eq!((answer.status(), answer.field("metadata-flavor")), (200, Some("Google")));
+    let token: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(
+        (token["token_type"].as_str(), token["access_token"].as_str()),
+        (Some("Bearer"), Some(bed.placeholder().as_str()))
+    );
+    let placeholder = format!("Bearer {}", token["access_token"].as_str().unwrap());
+    for door in DOORS {
+        let mut client = bed.client(door, STORAGE).await;
+        let response = client.call(get_with("/storage/v1/b?project=p", &[("authorization", &placeholder)])).await;
+        assert_eq!(response.status(), 200, "{door:?}");
+        assert_eq!(bed.last().headers["authorization"], format!("Bearer {}", bed.only_token()), "{door:?}");
+    }
+}
+
+#[tokio::test]
+async fn it_says_who_and_where_we_are() {
+    let bed = Bed::start().await;
+    bed.google.exchanges_reach(1).await;
+    let answer = value(&bed, "project/project-id").await;
+    assert_eq!((answer.status(), answer.body.as_slice()), (200, PROJECT.as_bytes()));
+    let answer = value(&bed, "instance/service-accounts/default/email").await;
+    assert_eq!((answer.status(), answer.body.as_slice()), (200, ACCOUNT.as_bytes()));
+    let answer = value(&bed, "instance/service-accounts/default/scopes").await;
+    assert_eq!(answer.body, b"https://www.googleapis.com/auth/cloud-platform\n");
+    assert!(matches!(value(&bed, "instance/service-accounts").await.status(), 200 | 301));
+    let answer = value(&bed, "instance/service-accounts/?recursive=true").await;
+    let text = String::from_utf8(answer.body).unwrap();
+    assert!(text.contains(ACCOUNT) && !text.contains("placeholder"), "{text}");
+    let detection = ask(&bed, "GET / HTTP/1.1\r\nHost: metadata.google.internal\r\n\r\n").await;
+    assert_eq!((detection.status(), detection.field("metadata-flavor")), (200, Some("Google")));
+}
+
+#[tokio::test]
+async fn requests_that_no_sdk_sends_are_refused() {
+    let bed = Bed::start().await;
+    let path = "/computeMetadata/v1/instance/service-accounts/default/token";
+    let flavor = "Metadata-Flavor: Google\r\n";
+    let host = "Host: metadata.google.internal\r\n";
+    for (request, status) in [
+        (format!("GET {path} HTTP/1.1\r\n{host}\r\n"), 403),
+        (format!("GET {path} HTTP/1.1\r\n{host}Metadata-Flavor: google\r\n\r\n"), 403),
+        (format!("GET {path} HTTP/1.1\r\n{host}{flavor}{flavor}\r\n"), 400),
+        (format!("GET {path} HTTP/1.1\r\nHost: evil.test\r\n{flavor}\r\n"), 404),
+        (format!("GET {path} HTTP/1.1\r\nHost: metadata.google.internal:8080\r\n{flavor}\r\n"), 404),
+        (format!("GET {path} HTTP/1.1\r\n{host}{host}{flavor}\r\n"), 400),
+        (format!("GET {path} HTTP/1.1\r\n{flavor}\r\n"), 400),
+        (format!("GET {path} HTTP/1.1\r\n{host}{flavor}X-Forwarded-For: 10.0.0.1\r\n\r\n"), 403),
+        (format!("GET {path} HTTP/1.1\r\n{host}{flavor}Origin: https://evil.test\r\n\r\n"), 403),
+        (format!("GET {path} HTTP/1.1\r\n{host}{flavor}Sec-Fetch-Mode: cors\r\n\r\n"), 403),
+        (format!("GET {path} HTTP/1.1\r\n{host}{flavor}Via: 1.1 x\r\n\r\n"), 403),
+        (format!("POST {path} HTTP/1.1\r\n{host}{flavor}Content-Length: 0\r\n\r\n"), 405),
+        (format!("GET http://evil.test{path} HTTP/1.1\r\n{host}{flavor}\r\n"), 421),
+        (format!("GET {path} HTTP/1.0\r\n{host}{flavor}\r\n"), 505),
+        (format!("GET //computeMetadata/v1/instance/service-accounts/default/token HTTP/1.1\r\n{host}\r\n"), 404),
+        (format!("CONNECT storage.googleapis.com:443 HTTP/1.1\r\n{host}{flavor}\r\n"), 405),
+    ] {
+        let answer = ask(&bed, &request).await;
+        assert_eq!(answer.status(), status, "{request}: {}", answer.head);
+        let placeholder = bed.placeholder();
+        assert!(!String::from_utf8_lossy(&answer.body).contains(&placeholder), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn real_tokens_are_handed_out_only_where_the_configuration_says_so() {
+    let bed = Bed::with(|settings| settings.metadata = Metadata::Token).await;
+    bed.google.exchanges_reach(1).await;
+    eventually("a token", || bed.ground.ready.is_ready()).await;
+    let answer = value(&bed, "instance/service-accounts/default/token").await;
+    let token: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(token["access_token"], bed.only_token());
+    let left = token["expires_in"].as_u64().unwrap();
+    assert!((3500..3600).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn it_is_not_reached_through_the_proxy() {
+    let bed = Bed::start().await;
+    let own = bed.addresses.metadata.unwrap();
+    for host in ["metadata.google.internal".to_owned(), "169.254.169.254".to_owned(), own.to_string()] {
+        let mut stream = raw::proxy(&bed).await;
+        let path = "computeMetadata/v1/instance/service-accounts/default/token";
+        let head = format!("GET http://{host}/{path} HTTP/1.1\r\nHost: {host}\r\nMetadata-Flavor: Google\r\n\r\n");
+        raw::write(&mut stream, head.as_bytes()).await;
+        assert_eq!(raw::answer(&mut stream).await.status(), 403, "{host}");
+    }
+}
