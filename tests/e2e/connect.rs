@@ -105,16 +105,16 @@ async fn a_client_without_sni_can_only_mean_the_name_of_the_connect() {
 async fn alpn_is_h2_or_http11_and_nothing_is_guessed() {
     let bed = Bed::start().await;
     bed.google.exchanges_reach(1).await;
-    let cases: [(&[&[u8]], Option<&[u8]>); 5] = [
-        (&[b"grpc-exp", b"h2"], Some(b"h2")),
-        (&[b"http/1.1", b"h2"], Some(b"h2")),
-        (&[b"http/1.0", b"http/1.1"], Some(b"http/1.1")),
-        (&[b"http/1.1"], Some(b"http/1.1")),
+    for (offered, chosen) in [
+        (&["grpc-exp", "h2"][..], Some("h2")),
+        (&["http/1.1", "h2"], Some("h2")),
+        (&["http/1.0", "http/1.1"], Some("http/1.1")),
+        (&["http/1.1"], Some("http/1.1")),
         (&[], None),
-    ];
-    for (offered, chosen) in cases {
-        let stream = bed.connect(STORAGE, offered).await;
-        assert_eq!(stream.get_ref().1.alpn_protocol(), chosen, "{offered:?}");
+    ] {
+        let alpn: Vec<&[u8]> = offered.iter().map(|name| name.as_bytes()).collect();
+        let stream = bed.connect(STORAGE, &alpn).await;
+        assert_eq!(stream.get_ref().1.alpn_protocol(), chosen.map(str::as_bytes), "{offered:?}");
     }
     let stream = bed.tunnel("storage.googleapis.com:443").await.unwrap();
     let error = bed.handshake(stream, STORAGE, &[b"grpc-exp"]).await.unwrap_err();

@@ -3,7 +3,11 @@
 //! Every test ends by searching what was logged meanwhile, at TRACE, for every secret it knew, and by counting panics
 //! (`bed::Bed`, on drop).
 
-#![allow(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::large_futures,
+    reason = "everything here is a test or a part of one, and none runs ten thousand times"
+)]
 
 mod authority;
 mod bed;
