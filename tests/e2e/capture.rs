@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, Once, PoisonError},
 };
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 thread_local! {
     static OWN: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
@@ -24,7 +24,8 @@ pub(crate) fn begin() {
     STARTED.call_once(|| {
         // Our own lines only, as `telemetry` has it: the fake Google shares the process, and what its HTTP library
         // says at TRACE is not ours to answer for.
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::new("off,bearerd=trace")).with_writer(|| Line).init();
+        let ours = Targets::new().with_target("bearerd", tracing::Level::TRACE);
+        tracing_subscriber::registry().with(ours).with(tracing_subscriber::fmt::layer().with_writer(|| Line)).init();
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let _ = PANICS.try_with(|panics| panics.set(panics.get() + 1));
