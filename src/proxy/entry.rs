@@ -153,3 +153,19 @@ const IDLE: Duration = Duration::from_secs(75);
 /// The gate counts the same.
 const MOST_FIELDS: usize = 100;
 const BUFFER: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that `serve` returns, without making one.
+    fn size<'a, F>(_: impl FnOnce(&'a Arc<Shared>, TcpStream) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_connection_is_small() {
+        // Every idle connection pays for it; what a request needs is boxed and gone with it.
+        assert!(size(serve) <= 2048, "{} bytes", size(serve));
+    }
+}
