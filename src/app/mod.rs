@@ -28,15 +28,16 @@ pub use settings::{Listeners, Metadata, Settings, Upstream, WaitFor};
 
 use crate::{
     clock::{Clock, Wall},
+    credential::Reason,
     metadata_server,
     metrics::Metrics,
-    net::{dial::SharedDialer, pool::Pool, verified::CONNECT_LABELS},
+    net::{dial::SharedDialer, head_gate, pool::Pool, verified::CONNECT_LABELS},
     policy::{DenyReason, PassReason, Placeholder},
-    proxy::{Live, Parts, Proxy},
+    proxy::{Live, Parts, Proxy, REFUSAL_LABELS},
     ready::Readiness,
     shutdown::Tasks,
     tls,
-    token::Tokens,
+    token::{Tokens, UNAVAILABLE_LABELS},
 };
 use observer::{Observer, key_condition, token_condition};
 use trust::Trust;
@@ -244,8 +245,8 @@ impl Shared {
         for reason in PassReason::ALL {
             metrics.requests_passed.with_label_values(&[reason.label()]);
         }
-        for reason in DenyReason::ALL {
-            metrics.requests_refused.with_label_values(&[reason.label()]);
+        for reason in refusal_labels() {
+            metrics.requests_refused.with_label_values(&[reason]);
         }
         for reason in CONNECT_LABELS {
             metrics.upstream_connect_errors.with_label_values(&[reason]);
@@ -297,6 +298,15 @@ impl Shared {
             "listening"
         );
     }
+}
+
+/// Every word that a refusal may carry, whoever says it.
+fn refusal_labels() -> impl Iterator<Item = &'static str> {
+    let policy = DenyReason::ALL.iter().map(|reason| reason.label());
+    let gate = head_gate::Reason::ALL.iter().map(|reason| reason.label());
+    let token = Reason::ALL.iter().map(|reason| reason.label()).chain(UNAVAILABLE_LABELS);
+    let connections = CONNECT_LABELS.into_iter().chain(tls::AcceptError::LABELS);
+    policy.chain(gate).chain(token).chain(connections).chain(REFUSAL_LABELS)
 }
 
 impl std::fmt::Debug for Sidecar {

@@ -132,6 +132,22 @@ impl Failure {
     }
 }
 
+/// Reasons that are the data plane's own; others come from policy, the head gate, TLS, tokens and connections.
+pub const REFUSAL_LABELS: [&str; 12] = [
+    "authority_mismatch",
+    "bad_answer",
+    "bad_authority",
+    "bad_target",
+    "client_body",
+    "connect_inside",
+    "no_credential",
+    "no_h2",
+    "not_a_proxy_request",
+    "plaintext",
+    "proxy_password",
+    "tls_timeout",
+];
+
 /// Carries the reason on every answer of our own making.
 pub(super) const ERROR: HeaderName = HeaderName::from_static("x-bearerd-error");
 

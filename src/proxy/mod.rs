@@ -24,6 +24,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::{net::TcpStream, sync::watch};
 
+pub use error::REFUSAL_LABELS;
+
 use crate::{
     clock::Clock,
     metrics::Metrics,

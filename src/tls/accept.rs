@@ -51,6 +51,9 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
+    /// Every label, so that each series exists from the start.
+    pub const LABELS: [&'static str; 6] = ["sni", "alpn", "untrusted_ca", "tls", "io", "leaf"];
+
     /// A word for logs and metrics, from a closed set.
     pub fn label(&self) -> &'static str {
         match self {

@@ -30,7 +30,7 @@ mod status;
 pub use events::Events;
 pub use keys::Refused;
 pub use schedule::Settings;
-pub use slot::{Bearer, Handle, Unavailable};
+pub use slot::{Bearer, Handle, UNAVAILABLE_LABELS, Unavailable};
 pub use status::{Condition, CredentialStatus, KeyStatus, Resting, SlotStatus, Trouble};
 
 use keys::KeySet;

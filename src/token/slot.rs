@@ -366,6 +366,9 @@ fn unavailable(wait: u64, reason: &'static str, message: &str) -> Unavailable {
     Unavailable { retry_after_seconds: wait.clamp(1, MOST_RETRY_AFTER), reason, message: message.to_owned() }
 }
 
+/// Every label of [`Unavailable`] that is none of [`Reason`]'s.
+pub const UNAVAILABLE_LABELS: [&str; 3] = ["starting", "too_many_waiters", "removed"];
+
 const MOST_WAITERS: usize = 10_000;
 const MOST_WAIT: Duration = Duration::from_secs(10);
 const MOST_RETRY_AFTER: u64 = 5;

@@ -93,6 +93,44 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every one, so that each series exists from the start.
+    pub const ALL: &'static [Self] = &[
+        Self::TlsOnPlainPort,
+        Self::EmptyLines,
+        Self::BareLf,
+        Self::BareCr,
+        Self::ControlByte,
+        Self::RequestLine,
+        Self::Method,
+        Self::MethodRefused,
+        Self::Version,
+        Self::Target,
+        Self::TargetTooLong,
+        Self::HeadTooLarge,
+        Self::TooManyFields,
+        Self::FoldedLine,
+        Self::FieldName,
+        Self::UnderscoreName,
+        Self::MissingHost,
+        Self::TwoHosts,
+        Self::Host,
+        Self::TwoAuthorizations,
+        Self::Connection,
+        Self::Expectation,
+        Self::ContentLength,
+        Self::TransferEncoding,
+        Self::UnsupportedCoding,
+        Self::TwoFramings,
+        Self::BodyRefused,
+        Self::ChunkSize,
+        Self::ChunkExtension,
+        Self::ChunkExtensionTooLarge,
+        Self::ChunkEnd,
+        Self::Trailer,
+        Self::TrailerName,
+        Self::TrailerTooLarge,
+    ];
+
     /// The status a refused head is answered with.
     pub fn status(self) -> StatusCode {
         match self {
