@@ -5,7 +5,7 @@ use http::Request;
 
 use crate::{
     bed::{Bed, STORAGE, World, send_below, send_to},
-    client::{Door, empty, get, within},
+    client::{Door, empty, get, recorded, within},
     raw,
 };
 
@@ -58,7 +58,7 @@ async fn bed() -> (Bed, RecordingHost) {
         send_below(settings, "evil.test", evil.address());
         send_to(settings, "storage.googleapis.com.evil.test", 80, evil.address());
     });
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     (bed, evil)
 }
 
@@ -77,7 +77,7 @@ async fn a_forward_request_names_one_host_or_goes_nowhere() {
             let agree = target.is_right() && host.is_right() || target == host && target == Sibling;
             if target == Evil && host == Evil {
                 // Goes where it says, and gets nothing of ours.
-                evil.until(|all| all.iter().any(|connection| connection.length > 0)).await;
+                recorded(&evil, |all| all.iter().any(|connection| connection.length > 0)).await;
                 assert!(!evil.saw(b"Bearer") && !evil.saw(b"authorization"));
                 continue;
             }
@@ -246,7 +246,7 @@ async fn names_that_only_look_like_googles_get_no_token() {
             None => {
                 let named = format!("host: {host}\r\n");
                 let has_it = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(&named);
-                within("the request", evil.until(|all| all.iter().any(|one| has_it(&one.bytes)))).await;
+                recorded(&evil, |all| all.iter().any(|one| has_it(&one.bytes))).await;
             }
         }
     }
@@ -263,17 +263,17 @@ async fn ports_other_than_443_never_get_a_token() {
             send_to(settings, STORAGE, port, host.address());
         }
     });
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     // In a tunnel it is carried unseen, as any other service on any other port.
     for port in [8443, 80] {
         let mut stream = bed.tunnel(&format!("{STORAGE}:{port}")).await.unwrap();
         raw::write(&mut stream, b"unseen").await;
     }
-    host.until(|all| all.iter().filter(|connection| connection.bytes == b"unseen").count() == 2).await;
+    recorded(&host, |all| all.iter().filter(|connection| connection.bytes == b"unseen").count() == 2).await;
     let mut stream = raw::proxy(&bed).await;
     let head = format!("GET http://{STORAGE}:8080/x HTTP/1.1\r\nHost: {STORAGE}:8080\r\n\r\n");
     raw::write(&mut stream, head.as_bytes()).await;
-    host.until(|all| all.len() == 3 && all[2].length > 0).await;
+    recorded(&host, |all| all.len() == 3 && all[2].length > 0).await;
     let mut stream = raw::proxy(&bed).await;
     let head = format!("GET https://{STORAGE}:8443/x HTTP/1.1\r\nHost: {STORAGE}:8443\r\n\r\n");
     raw::write(&mut stream, head.as_bytes()).await;

@@ -1,6 +1,7 @@
 //! The test bed: a fake Google, a real sidecar in this process, and the client's side of its doors.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     ops::Deref,
     path::{Path, PathBuf},
@@ -48,6 +49,7 @@ pub(crate) struct Bed {
     world: Option<World>,
     pub(crate) addresses: Addresses,
     pub(crate) ground: Ground,
+    at_first: BTreeSet<String>,
     sidecar: Option<Sidecar>,
 }
 
@@ -85,13 +87,24 @@ impl World {
         std::fs::rename(keys.join("..data_tmp"), keys.join("..data")).unwrap();
     }
 
+    /// Waits until the token endpoint has had so many requests.
+    pub(crate) async fn exchanges_reach(&self, count: u64) {
+        within("an exchange", self.google.exchanges_reach(count)).await;
+    }
+
+    /// Waits until the APIs have had so many requests.
+    pub(crate) async fn requests_reach(&self, count: u64) {
+        within("a request at Google's", self.google.requests_reach(count)).await;
+    }
+
     /// Puts a sidecar into it, its settings changed first.
     pub(crate) fn start(self, change: impl FnOnce(&mut Settings)) -> Bed {
         let mut settings = settings(&self.google, self.dir.path());
         change(&mut settings);
         let ground = Ground::new(self.clock).unwrap();
         let sidecar = Sidecar::start(settings, ground.clone()).unwrap();
-        Bed { addresses: sidecar.addresses(), world: Some(self), ground, sidecar: Some(sidecar) }
+        let at_first = series(&ground);
+        Bed { addresses: sidecar.addresses(), world: Some(self), ground, at_first, sidecar: Some(sidecar) }
     }
 
     /// All that must never be seen in a log: key, tokens, placeholder.
@@ -117,6 +130,9 @@ impl Drop for Bed {
     fn drop(&mut self) {
         let Some(world) = self.world.as_ref().filter(|_| !std::thread::panicking()) else { return };
         assert_eq!(capture::panics(), 0, "something panicked");
+        // A series that is born with its first event hides that event from `increase()`.
+        let late: Vec<_> = series(&self.ground).difference(&self.at_first).cloned().collect();
+        assert!(late.is_empty(), "series that were not there at the start: {late:?}");
         let log = capture::log();
         let page = self.ground.metrics.render();
         for secret in world.secrets() {
@@ -214,6 +230,13 @@ impl Bed {
         self.ground.tasks.end();
         self.world.take().unwrap()
     }
+}
+
+/// The counters by reason, which are closed sets.
+fn series(ground: &Ground) -> BTreeSet<String> {
+    let page = ground.metrics.render();
+    let by_reason = page.lines().filter(|line| line.contains("reason=\"")).filter_map(|line| line.rsplit_once(' '));
+    by_reason.map(|(series, _)| series.to_owned()).collect()
 }
 
 /// A client's TLS for `name`.

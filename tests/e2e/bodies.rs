@@ -17,7 +17,7 @@ const UPSTREAMS: [Protocols; 2] = [Protocols::H1, Protocols::H2];
 /// A bed whose upstream speaks one protocol only. The token endpoint had its turn before.
 async fn bed_on(protocols: Protocols) -> Bed {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     bed.google.protocols(protocols);
     bed
 }
@@ -205,7 +205,7 @@ async fn an_upload_that_the_client_breaks_off_is_broken_off_upstream() {
             feed.data("begun").await;
             let request = Request::post("/upload/storage/v1/b/b/o?uploadType=media&name=half").body(body).unwrap();
             let breaking = async {
-                bed.google.requests_reach(index as u64 + 1).await;
+                bed.requests_reach(index as u64 + 1).await;
                 feed.fail().await;
             };
             let (sent, ()) = tokio::join!(within("an end", client.try_send(request)), breaking);

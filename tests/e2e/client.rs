@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use bearerd::demo::{RecordedConnection, RecordingHost};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Frame;
@@ -207,6 +208,11 @@ impl Feed {
 /// Waits with a limit, so that what hangs fails by its name.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("{what}: not within {} s", LIMIT.as_secs()))
+}
+
+/// Waits until a recording host has seen what is wanted.
+pub(crate) async fn recorded(host: &RecordingHost, wanted: impl Fn(&[RecordedConnection]) -> bool) {
+    within("what a recording host should see", host.until(wanted)).await;
 }
 
 /// Waits until something holds that nobody can be told of.

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     bed::{Bed, STORAGE, World, apis, default_policy, handshake, send_to},
-    client::{DOORS, Door, eventually, get, get_with, within},
+    client::{DOORS, Door, eventually, get, get_with, recorded, within},
     parent::Parent,
     raw,
 };
@@ -42,7 +42,7 @@ async fn a_tunnel_carries_bytes_unseen_and_adds_nothing() {
         send_to(settings, "db.internal.test", 5432, host.address());
         send_to(settings, "www.example.test", 443, host.address());
     });
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     for target in ["db.internal.test:5432", "www.example.test:443"] {
         let mut stream = bed.tunnel(target).await.unwrap();
         // What looks like a request to Google is nobody's business in here.
@@ -53,7 +53,7 @@ async fn a_tunnel_carries_bytes_unseen_and_adds_nothing() {
         assert_eq!(&answer, b"pong");
         stream.shutdown().await.unwrap();
         assert_eq!(raw::rest(&mut stream).await, b"");
-        host.until(|all| all.iter().all(|connection| connection.closed)).await;
+        recorded(&host, |all| all.iter().all(|connection| connection.closed)).await;
         assert_eq!(host.connections().pop().unwrap().bytes, sent.as_bytes());
     }
     assert!(!host.saw(bed.only_token().as_bytes()));
@@ -62,7 +62,7 @@ async fn a_tunnel_carries_bytes_unseen_and_adds_nothing() {
 #[tokio::test]
 async fn an_intercepted_host_is_not_dialled_before_there_is_a_request() {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let stream = bed.connect(STORAGE, &[b"h2", b"http/1.1"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     assert_eq!(bed.google.connections(), 1, "the exchange's alone");
@@ -104,7 +104,7 @@ async fn a_client_without_sni_can_only_mean_the_name_of_the_connect() {
 #[tokio::test]
 async fn alpn_is_h2_or_http11_and_nothing_is_guessed() {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     for (offered, chosen) in [
         (&["grpc-exp", "h2"][..], Some("h2")),
         (&["http/1.1", "h2"], Some("h2")),
@@ -178,7 +178,7 @@ async fn a_connect_in_pieces_is_a_connect() {
 #[tokio::test]
 async fn what_is_not_tls_gets_no_token() {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let request = format!("GET /echo HTTP/1.1\r\nHost: {STORAGE}\r\n\r\n");
     for bytes in
         [request.as_bytes(), b"SSH-2.0-OpenSSH_9.6\r\n", b"EHLO x\r\n", &[0; 64], &[22, 3, 1, 0, 5, 1, 2, 3, 4, 5]]
@@ -272,7 +272,7 @@ async fn local_addresses_are_refused_in_every_spelling_without_a_connect() {
 #[tokio::test]
 async fn malformed_connects_are_refused_and_close() {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     for (target, status) in [
         ("storage.googleapis.com", 400),
         ("storage.googleapis.com:", 400),
@@ -365,7 +365,7 @@ async fn a_host_that_a_route_passes_is_carried_unseen_and_one_that_it_denies_is_
     });
     let mut stream = bed.tunnel("own.googleapis.com:443").await.unwrap();
     raw::write(&mut stream, b"unseen").await;
-    host.until(|all| all.iter().any(|connection| connection.bytes == b"unseen")).await;
+    recorded(&host, |all| all.iter().any(|connection| connection.bytes == b"unseen")).await;
     for door in [Door::InterceptH1, Door::InterceptH2] {
         let response = bed.client(door, "never.googleapis.com").await.call(get("/echo")).await;
         assert_eq!(
@@ -507,7 +507,7 @@ async fn plain_http_to_other_hosts_is_carried_as_it_is() {
     let answer = Bytes::from_static(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let host = RecordingHost::start(&world.tasks, Some(answer)).await.unwrap();
     let bed = world.start(|settings| send_to(settings, "plain.example.test", 80, host.address()));
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let placeholder = format!("Bearer {}", bed.placeholder());
     let mut client = bed.client(Door::Forward, "plain.example.test").await;
     let response = client.call(get_with("/a%2Fb?c", &[("x-own", "1"), ("authorization", &placeholder)])).await;
@@ -550,7 +550,7 @@ async fn a_name_that_resolves_to_loopback_is_refused_after_dns() {
 async fn an_h1_upstream_serves_h2_clients_and_the_other_way_round() {
     for protocols in [Protocols::H1, Protocols::H2] {
         let bed = Bed::start().await;
-        bed.google.exchanges_reach(1).await;
+        bed.exchanges_reach(1).await;
         bed.google.protocols(protocols);
         for door in DOORS {
             assert_eq!(

@@ -84,7 +84,7 @@ async fn clients_are_told_to_go() {
 #[tokio::test]
 async fn an_answer_during_the_drain_says_close_but_the_200_of_connect_does_not() {
     let mut bed = bed().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let finish = bed.take_sidecar().finish();
     let work = async {
         bed.ground.tasks.draining().await;
@@ -115,7 +115,7 @@ async fn an_answer_during_the_drain_says_close_but_the_200_of_connect_does_not()
 #[tokio::test]
 async fn new_connections_are_served_until_there_is_no_work() {
     let mut bed = bed().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let begin = bed.clock.now();
     let finish = bed.take_sidecar().finish();
     let work = async {

@@ -35,7 +35,7 @@ fn token(response: &Response<Bytes>) -> String {
 #[tokio::test]
 async fn a_program_that_exchanges_its_own_key_works_through_every_door() {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let own = bed.google.add_key(ACCOUNT).unwrap();
     for (host, path) in [("www.googleapis.com", "/oauth2/v4/token"), ("oauth2.googleapis.com", "/token")] {
         for door in DOORS {

@@ -230,7 +230,7 @@ async fn an_open_call_that_google_finds_unauthenticated_is_told_so_and_the_next_
     let response = client.send(call("Bidi", body, &[])).await;
     assert_eq!(response.headers()["grpc-status"], "16");
     drop((feed, response));
-    bed.google.exchanges_reach(2).await;
+    bed.exchanges_reach(2).await;
     within("a good call", async {
         loop {
             let (head, _, trailers) = all(client.send(call("Unary", full(message(b"y")), &[])).await).await;
@@ -300,7 +300,7 @@ async fn without_a_token_a_call_is_unavailable_in_grpcs_own_shape() {
     world.google.outage(Outage::Status(500));
     world.google.script(|script| script.retry_after = Some("30".to_owned()));
     let bed = world.start(|_| {});
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let response = client(&bed).await.send(call("Unary", full(message(b"x")), &[])).await;
     assert!(response.body().is_end_stream());
     let head = response.headers();
@@ -313,7 +313,7 @@ async fn without_a_token_a_call_is_unavailable_in_grpcs_own_shape() {
 #[tokio::test]
 async fn an_upstream_without_h2_is_unavailable_and_says_why() {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     bed.google.protocols(Protocols::H1);
     let response = client(&bed).await.send(call("Unary", full(message(b"x")), &[])).await;
     let head = response.headers();

@@ -155,7 +155,7 @@ async fn the_target_goes_out_byte_for_byte() {
         let world = World::new().await;
         let bed = {
             let bed = world.start(|_| {});
-            bed.google.exchanges_reach(1).await;
+            bed.exchanges_reach(1).await;
             bed.google.protocols(protocols);
             bed
         };

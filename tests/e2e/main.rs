@@ -21,6 +21,7 @@ mod grpc;
 mod inject;
 mod metadata;
 mod parent;
+mod pool;
 mod protocol;
 mod raw;
 mod refuse;

@@ -46,7 +46,7 @@ async fn the_token_it_gives_is_the_placeholder_and_opens_requests() {
 #[tokio::test]
 async fn it_says_who_and_where_we_are() {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let answer = value(&bed, "project/project-id").await;
     assert_eq!((answer.status(), answer.body.as_slice()), (200, PROJECT.as_bytes()));
     let answer = value(&bed, "instance/service-accounts/default/email").await;
@@ -95,7 +95,7 @@ async fn requests_that_no_sdk_sends_are_refused() {
 #[tokio::test]
 async fn real_tokens_are_handed_out_only_where_the_configuration_says_so() {
     let bed = Bed::with(|settings| settings.metadata = Metadata::Token).await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     eventually("a token", || bed.ground.ready.is_ready()).await;
     let answer = value(&bed, "instance/service-accounts/default/token").await;
     let token: Value = serde_json::from_slice(&answer.body).unwrap();

@@ -63,7 +63,7 @@ async fn answers_do_not_lead_around_the_proxy() {
 async fn cookies_that_h2_splits_are_one_field_for_the_server() {
     for protocols in [Protocols::H1, Protocols::H2] {
         let bed = Bed::start().await;
-        bed.google.exchanges_reach(1).await;
+        bed.exchanges_reach(1).await;
         bed.google.protocols(protocols);
         let mut client = bed.client(Door::InterceptH2, STORAGE).await;
         client.call(get_with("/echo", &[("cookie", "a=1"), ("cookie", "b=2")])).await;

@@ -14,7 +14,7 @@ const IAM: &str = "iamcredentials.googleapis.com";
 #[tokio::test]
 async fn apis_that_hand_out_credentials_are_denied_on_every_door() {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let account = "projects/-/serviceAccounts/a@p.iam.gserviceaccount.com";
     for (host, method, target) in [
         (IAM, "POST", format!("/v1/{account}:generateAccessToken")),
@@ -249,7 +249,7 @@ async fn no_refusal_echoes_anything_of_its_request() {
 #[tokio::test]
 async fn ambiguous_requests_are_refused_before_anything_goes_upstream() {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let line = format!("POST http://{STORAGE}/echo HTTP/1.1");
     let host = format!("Host: {STORAGE}");
     let mut requests = Vec::new();
@@ -325,7 +325,7 @@ async fn a_fault_in_the_middle_of_a_body_breaks_the_upload_off() {
     let mut stream = raw::proxy(&bed).await;
     let head = format!("POST http://{STORAGE}/echo HTTP/1.1\r\nHost: {STORAGE}\r\nTransfer-Encoding: chunked\r\n\r\n");
     raw::write(&mut stream, format!("{head}5\r\nhello\r\n").as_bytes()).await;
-    bed.google.requests_reach(1).await;
+    bed.requests_reach(1).await;
     raw::write(
         &mut stream,
         format!("5\r\nworldXX0\r\n\r\nGET http://{STORAGE}/echo HTTP/1.1\r\nHost: {STORAGE}\r\n\r\n").as_bytes(),

@@ -43,12 +43,12 @@ async fn a_swapped_secret_is_taken_into_use_without_one_failed_request() {
     let third = bed.google.add_key(ACCOUNT).unwrap();
     let done = Cell::new(false);
     let swaps = async {
-        bed.google.requests_reach(10).await;
+        bed.requests_reach(10).await;
         for (version, key) in [("..second", &second), ("..third", &third)] {
             bed.publish(version, &[("key.json", key.json())]);
             in_use(&bed, key).await;
             let seen = bed.google.request_count();
-            bed.google.requests_reach(seen + 10).await;
+            bed.requests_reach(seen + 10).await;
         }
         done.set(true);
     };
@@ -71,11 +71,11 @@ async fn a_key_that_google_does_not_know_yet_is_not_switched_to() {
     let bed = world.start(|_| {});
     let second = bed.google.add_key(ACCOUNT).unwrap();
     bed.google.set_key(&second.key_id, KeyState::Disabled);
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     bed.publish("..second", &[("key.json", second.json())]);
     let done = Cell::new(false);
     let waiting = async {
-        bed.google.exchanges_reach(3).await;
+        bed.exchanges_reach(3).await;
         assert_eq!(bed.google.exchanges_of(&second.key_id), 0);
         bed.google.set_key(&second.key_id, KeyState::Active);
         in_use(&bed, &second).await;
@@ -146,7 +146,7 @@ async fn a_file_named_by_itself_is_followed_through_the_swap_too() {
         settings.credentials[0] = credential("default", path);
     })
     .await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let second = bed.google.add_key(ACCOUNT).unwrap();
     bed.publish("..second", &[("key.json", second.json())]);
     in_use(&bed, &second).await;

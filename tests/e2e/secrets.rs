@@ -74,7 +74,7 @@ async fn nothing_secret_is_logged_counted_or_answered_on_any_path() {
 #[tokio::test]
 async fn the_search_finds_what_it_looks_for() {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     let before = capture::log();
     tracing::info!(target: "bearerd::test", leaked = "nEeDlE", "a line as ours are");
     assert!(!before.contains("nEeDlE") && capture::log().contains("nEeDlE"));

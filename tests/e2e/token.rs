@@ -25,7 +25,7 @@ async fn no_request_waits_when_there_is_a_token() {
     let mut second = bed.client(Door::InterceptH1, STORAGE).await;
     let refused = first.try_send(get("/echo"));
     let others = async {
-        bed.google.requests_reach(2).await;
+        bed.requests_reach(2).await;
         for _ in 0..20 {
             // A signed URL needs no token, and a request that needs one uses the one there is.
             assert_eq!(second.call(get("/b/o?X-Goog-Signature=x")).await.status(), 404);
@@ -222,7 +222,7 @@ async fn a_refused_token_is_renewed_once_and_the_request_sent_again() {
         for door in DOORS {
             for body in ["", "a small body"] {
                 let bed = Bed::start().await;
-                bed.google.exchanges_reach(1).await;
+                bed.exchanges_reach(1).await;
                 bed.google.protocols(upstream);
                 let mut client = bed.client(door, STORAGE).await;
                 assert_eq!(client.call(get("/echo")).await.status(), 200);
@@ -250,7 +250,7 @@ async fn a_401_for_a_body_that_is_not_held_goes_to_the_client_and_the_next_reque
         let answer = Some(UNAUTHORIZED.into());
         let host = RecordingHost::start_tls(&world.tasks, &world.google, name, Protocols::H1, answer).await.unwrap();
         let bed = world.start(|settings| send_to(settings, name, 443, host.address()));
-        bed.google.exchanges_reach(1).await;
+        bed.exchanges_reach(1).await;
         let mut client = bed.client(door, name).await;
         let (feed, body) = fed();
         let chunk = Bytes::from(vec![7; 64 * 1024]);
@@ -262,7 +262,7 @@ async fn a_401_for_a_body_that_is_not_held_goes_to_the_client_and_the_next_reque
         assert!(!response.headers().contains_key("x-bearerd-error"), "it is the upstream's word, not ours");
         drop((feed, response));
         assert_eq!(host.connection_count(), 1, "{door:?}: sent once");
-        bed.google.exchanges_reach(2).await;
+        bed.exchanges_reach(2).await;
         assert_eq!(bed.client(door, STORAGE).await.call(get("/echo")).await.status(), 200, "{door:?}");
     }
 }

@@ -109,7 +109,7 @@ async fn a_101_that_nobody_asked_for_is_a_502() {
 #[tokio::test]
 async fn a_websocket_never_rides_on_a_pooled_connection() {
     let bed = Bed::start().await;
-    bed.google.exchanges_reach(1).await;
+    bed.exchanges_reach(1).await;
     bed.google.protocols(Protocols::H1);
     bed.client(Door::InterceptH1, STORAGE).await.call(get("/echo")).await;
     let mut stream = bed.connect(STORAGE, &[b"http/1.1"]).await;
