@@ -7,6 +7,7 @@
 use std::{
     fmt,
     ops::{Add, Sub},
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -67,6 +68,17 @@ enum Kind {
         origin: tokio::time::Instant,
         wall: Duration,
     },
+    /// The same, and a hand that moves it beside `tokio::time`.
+    Shifted {
+        origin: tokio::time::Instant,
+        wall: Duration,
+        hand: &'static Hand,
+    },
+    /// Stands still until its hand moves it.
+    Manual {
+        wall: Duration,
+        hand: &'static Hand,
+    },
     /// Runs `factor` times faster than the system, counted from `boot` and `wall`.
     Fast {
         factor: u32,
@@ -91,11 +103,28 @@ impl Clock {
         Self { kind: Kind::Fast { factor: factor.max(1), boot: boottime(), wall: realtime() } }
     }
 
+    /// A clock with a hand, for tests of what suspension and people do to clocks: both jump while no timer notices.
+    ///
+    /// The hand lives as long as the process, so that the clock can be copied.
+    pub fn with_hand() -> (Self, &'static Hand) {
+        let hand: &'static Hand = Box::leak(Box::default());
+        (Self { kind: Kind::Shifted { origin: tokio::time::Instant::now(), wall: realtime(), hand } }, hand)
+    }
+
+    /// A clock that stands still until [`Hand::advance`]: an hour takes as long as what happens in it, and exchanges
+    /// over real sockets take no time.
+    pub fn by_hand() -> (Self, &'static Hand) {
+        let hand: &'static Hand = Box::leak(Box::default());
+        (Self { kind: Kind::Manual { wall: realtime(), hand } }, hand)
+    }
+
     /// Now, on the clock that counts suspended time.
     pub fn now(&self) -> Moment {
         Moment(match self.kind {
             Kind::System => boottime(),
             Kind::Virtual { origin, .. } => origin.elapsed(),
+            Kind::Shifted { origin, hand, .. } => origin.elapsed() + hand.suspended(),
+            Kind::Manual { hand, .. } => hand.advanced() + hand.suspended(),
             Kind::Fast { factor, boot, .. } => boot + boottime().saturating_sub(boot) * factor,
         })
     }
@@ -105,6 +134,8 @@ impl Clock {
         Wall(match self.kind {
             Kind::System => realtime(),
             Kind::Virtual { origin, wall } => wall + origin.elapsed(),
+            Kind::Shifted { origin, wall, hand } => hand.set(wall + origin.elapsed() + hand.suspended()),
+            Kind::Manual { wall, hand } => hand.set(wall + hand.advanced() + hand.suspended()),
             Kind::Fast { factor, boot, wall } => wall + boottime().saturating_sub(boot) * factor,
         })
     }
@@ -114,9 +145,55 @@ impl Clock {
     pub async fn sleep(&self, wait: Duration) {
         let real = match self.kind {
             Kind::Fast { factor, .. } => wait / factor,
-            Kind::System | Kind::Virtual { .. } => wait,
+            Kind::System | Kind::Virtual { .. } | Kind::Shifted { .. } => wait,
+            Kind::Manual { hand, .. } => return hand.reach(hand.advanced().saturating_add(wait)).await,
         };
         tokio::time::sleep(real).await;
+    }
+}
+
+/// Moves a clock that was made by [`Clock::with_hand`] or [`Clock::by_hand`].
+#[derive(Debug, Default)]
+pub struct Hand {
+    advanced: tokio::sync::watch::Sender<Duration>,
+    suspended_millis: AtomicU64,
+    wall_seconds: AtomicI64,
+}
+
+impl Hand {
+    /// Time passes on a clock that stands still otherwise, and its timers notice.
+    pub fn advance(&self, by: Duration) {
+        self.advanced.send_modify(|advanced| *advanced = advanced.saturating_add(by));
+    }
+
+    /// The machine sleeps so long: boot-time and wall clock go on, timers do not.
+    pub fn suspend(&self, slept: Duration) {
+        let millis = u64::try_from(slept.as_millis()).unwrap_or(u64::MAX);
+        self.suspended_millis.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// Somebody sets the wall clock forward or back.
+    pub fn step_wall(&self, seconds: i64) {
+        self.wall_seconds.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    fn advanced(&self) -> Duration {
+        *self.advanced.borrow()
+    }
+
+    async fn reach(&self, time: Duration) {
+        // Cannot fail: a hand lives for ever.
+        let _ = self.advanced.subscribe().wait_for(|advanced| *advanced >= time).await;
+    }
+
+    fn suspended(&self) -> Duration {
+        Duration::from_millis(self.suspended_millis.load(Ordering::SeqCst))
+    }
+
+    fn set(&self, wall: Duration) -> Duration {
+        let seconds = self.wall_seconds.load(Ordering::SeqCst);
+        let step = Duration::from_secs(seconds.unsigned_abs());
+        if seconds < 0 { wall.saturating_sub(step) } else { wall.saturating_add(step) }
     }
 }
 
@@ -125,6 +202,8 @@ impl fmt::Debug for Clock {
         f.write_str(match self.kind {
             Kind::System => "Clock(system)",
             Kind::Virtual { .. } => "Clock(virtual)",
+            Kind::Shifted { .. } => "Clock(shifted)",
+            Kind::Manual { .. } => "Clock(manual)",
             Kind::Fast { .. } => "Clock(fast)",
         })
     }
@@ -156,6 +235,36 @@ mod tests {
         let before = clock.now();
         clock.sleep(Duration::from_secs(3600)).await;
         assert_eq!(before.until(clock.now()), Duration::from_secs(3600));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hand_moves_both_clocks_beside_the_timers() {
+        let (clock, hand) = Clock::with_hand();
+        let (boot, wall, timers) = (clock.now(), clock.wall(), tokio::time::Instant::now());
+        hand.suspend(Duration::from_secs(3600));
+        assert_eq!(boot.until(clock.now()).as_secs(), 3600);
+        assert_eq!(clock.wall().seconds() - wall.seconds(), 3600);
+        hand.step_wall(-86_400);
+        assert_eq!(boot.until(clock.now()).as_secs(), 3600);
+        assert_eq!(wall.seconds() - clock.wall().seconds(), 86_400 - 3600);
+        clock.sleep(Duration::from_secs(15)).await;
+        assert_eq!(timers.elapsed().as_secs(), 15);
+        assert_eq!(boot.until(clock.now()).as_secs(), 3615);
+    }
+
+    #[tokio::test]
+    async fn a_clock_by_hand_stands_still_until_it_is_moved() {
+        let (clock, hand) = Clock::by_hand();
+        let begin = clock.now();
+        clock.sleep(Duration::ZERO).await;
+        let minute = tokio::spawn(async move { clock.sleep(Duration::from_secs(60)).await });
+        hand.suspend(Duration::from_secs(600));
+        hand.advance(Duration::from_secs(59));
+        tokio::task::yield_now().await;
+        assert!(!minute.is_finished());
+        hand.advance(Duration::from_secs(1));
+        minute.await.unwrap();
+        assert_eq!(begin.until(clock.now()).as_secs(), 660);
     }
 
     #[test]
