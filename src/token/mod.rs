@@ -20,6 +20,7 @@ use crate::{
 
 mod caught;
 mod events;
+mod install;
 mod keys;
 mod refresh;
 mod rotate;

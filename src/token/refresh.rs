@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::{
     Events, Setup,
     caught::{Panicked, caught},
+    install::SENSIBLE,
     keys::{Candidate, KeySet},
     rotate::{Purpose, Ring, WRONG_PROJECT},
     schedule::{self, GUARD, Settings, TICK, USELESS_PAUSE},
@@ -190,6 +191,7 @@ impl Refresher {
     async fn attempt(&mut self, purpose: Purpose) {
         self.has_tried = true;
         self.slot.begin();
+        let attempt = self.clock.now();
         let mut last = None;
         let mut only_active = false;
         for candidate in self.ring.plan(purpose, self.clock.now()) {
@@ -199,7 +201,8 @@ impl Refresher {
             }
             let begin = self.clock.now();
             let fetch = candidate.source.fetch(&self.want, &self.exchange);
-            let error = match caught(fetch).await.unwrap_or_else(|Panicked| Err(panicked())) {
+            let result = caught(fetch).await.unwrap_or_else(|Panicked| Err(panicked()));
+            let error = match result.and_then(|token| self.unspent(token)) {
                 Ok(token) => return self.succeeded(&candidate, &token, begin),
                 Err(error) => error,
             };
@@ -214,13 +217,13 @@ impl Refresher {
             }
         }
         if let Some(error) = last {
-            self.failed(purpose, &error);
+            self.failed(purpose, &error, attempt);
         }
     }
 
     fn succeeded(&mut self, candidate: &Candidate, token: &Token, begin: Moment) {
         let (now, key_id) = (self.clock.now(), candidate.source.key_id());
-        let installed = self.slot.install(token, key_id);
+        let installed = self.slot.install(token, key_id, !self.ring.is_active(candidate.id));
         self.failures = 0;
         self.not_before = now;
         self.due = match installed {
@@ -249,6 +252,15 @@ impl Refresher {
         self.events.refreshed(credential, &self.want, took, expires_at);
     }
 
+    /// A machine may be suspended between question and answer: such a token is none, or the cell would be left with
+    /// the old key's while the new key counts as the one in use.
+    fn unspent(&self, token: Token) -> Result<Token, FetchError> {
+        if self.clock.now().until(token.expires()) >= SENSIBLE {
+            return Ok(token);
+        }
+        Err(FetchError::transient(Reason::Timeout, "the life of the token had passed when the answer came"))
+    }
+
     /// Records, logs and counts one failed exchange, and lets the key rest where others should have their turn.
     fn note(&mut self, candidate: &Candidate, error: &FetchError, begin: Moment) {
         let now = self.clock.now();
@@ -256,7 +268,7 @@ impl Refresher {
         let again = if error.class.is_about_the_key() {
             self.ring.refused(candidate.id, error, now, random)
         } else {
-            self.ring.set_aside(candidate.id, error, now, self.usable_life(now), random)
+            self.ring.set_aside(candidate.id, error, (begin, now), self.usable_life(now), random)
         };
         let credential = &self.credential;
         tracing::warn!(
@@ -273,7 +285,7 @@ impl Refresher {
         self.events.refresh_failed(credential, &self.want, error.reason, begin.until(now));
     }
 
-    fn failed(&mut self, purpose: Purpose, error: &FetchError) {
+    fn failed(&mut self, purpose: Purpose, error: &FetchError, attempt: Moment) {
         let now = self.clock.now();
         let next = match error.class {
             Class::Key | Class::Configuration => self.ring.next_try(purpose),
@@ -281,12 +293,9 @@ impl Refresher {
                 self.failures = self.failures.saturating_add(1);
                 let asked = if let Class::Transient { retry_after } = error.class { retry_after } else { None };
                 let (left, random) = (self.usable_life(now), (self.random)());
-                let wait = match error.reason {
-                    Reason::Dns | Reason::Connect | Reason::Timeout if left.is_zero() => {
-                        schedule::after_unreachable(self.failures, random)
-                    }
-                    _ => schedule::after_transient(self.failures, left, asked, random),
-                };
+                let wait = schedule::after_failure(error, self.failures, left, random);
+                // An endpoint that said nothing for ten seconds has been given that much of the wait already.
+                let wait = if asked.is_none() { schedule::shortened(wait, attempt.until(now)) } else { wait };
                 let floor = if error.reason == Reason::ShortLived { USELESS_PAUSE } else { Duration::ZERO };
                 self.not_before = now + wait.max(floor);
                 Some(self.not_before)

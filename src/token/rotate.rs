@@ -140,12 +140,14 @@ impl Ring {
     }
 
     /// The endpoint failed while this key was tried. One that is not in use, with others beside it, rests a
-    /// little, so that a failure which only this key meets does not keep the others waiting.
+    /// little, so that a failure which only this key meets does not keep the others waiting: for seconds when
+    /// one of them has yet to prove itself, and otherwise no longer than any other failure makes us wait, counted
+    /// from when the attempt `began`.
     pub(super) fn set_aside(
         &mut self,
         id: u64,
         error: &FetchError,
-        now: Moment,
+        (began, now): (Moment, Moment),
         left: Duration,
         random: f64,
     ) -> Option<Moment> {
@@ -153,10 +155,15 @@ impl Ring {
         if self.is_active(id) || self.entries.len() == 1 {
             return None;
         }
+        let has_rival = self.entries.iter().any(|entry| {
+            let is_other = entry.candidate.id != id && !self.is_active(entry.candidate.id);
+            is_other && entry.next_try.is_none_or(|next| next <= now)
+        });
         let entry = &mut self.entries[at];
         entry.failures = entry.failures.saturating_add(1);
-        let wait = schedule::after_transient(entry.failures, left, None, random);
-        entry.next_try = Some(now + wait.max(schedule::USELESS_PAUSE));
+        let wait = schedule::after_failure(error, entry.failures, left, random);
+        let turn = if has_rival { schedule::USELESS_PAUSE } else { Duration::ZERO };
+        entry.next_try = Some((began + wait).max(now + turn));
         entry.error = Some(error.clone());
         entry.next_try
     }

@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use crate::backoff::Backoff;
+use crate::{
+    backoff::Backoff,
+    credential::{Class, FetchError, Reason},
+};
 
 /// What the schedule depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,21 @@ pub fn after_unreachable(failures: u32, random: f64) -> Duration {
     UNREACHABLE.wait(failures, random)
 }
 
+/// After a failure that may pass by itself: one of the two above.
+pub fn after_failure(error: &FetchError, failures: u32, left: Duration, random: f64) -> Duration {
+    match (error.class, error.reason) {
+        (_, Reason::Dns | Reason::Connect | Reason::Timeout) if left.is_zero() => after_unreachable(failures, random),
+        (Class::Transient { retry_after }, _) => after_transient(failures, left, retry_after, random),
+        _ => after_transient(failures, left, None, random),
+    }
+}
+
+/// What is left of a wait after an attempt that took `spent`, so that a silent endpoint does not make the time
+/// between two attempts longer than a refusing one.
+pub fn shortened(wait: Duration, spent: Duration) -> Duration {
+    wait.saturating_sub(spent).max(WITH_TOKEN.first / 10)
+}
+
 /// Until a refused key is tried again: `failures` in a row, the key known to us since `age`.
 pub fn after_refused_key(failures: u32, age: Duration, random: f64) -> Duration {
     let (first, most) = if age < PROPAGATION { (5, 60) } else { (60, 300) };
@@ -87,7 +105,8 @@ fn spread(random: f64) -> f64 {
 
 const HOUR: f64 = 3600.0;
 const JUMP_SECONDS: f64 = 30.0;
-const WITH_TOKEN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
+/// A recovered endpoint is to be noticed within 30 s, the exchange included.
+const WITH_TOKEN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(20) };
 const WITHOUT_TOKEN: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(5) };
 const UNREACHABLE: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(2) };
 const MOST_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -135,7 +154,7 @@ mod tests {
     #[test]
     fn transient_failures_wait_less_without_a_token() {
         for (failures, left, seconds) in
-            [(1, 0, 0.5), (4, 0, 4.0), (5, 0, 5.0), (99, 0, 5.0), (1, 900, 0.5), (7, 900, 30.0), (99, 900, 30.0)]
+            [(1, 0, 0.5), (4, 0, 4.0), (5, 0, 5.0), (99, 0, 5.0), (1, 900, 0.5), (7, 900, 20.0), (99, 900, 20.0)]
         {
             let wait = after_transient(failures, Duration::from_secs(left), None, 1.0);
             assert_eq!(wait.as_secs_f64(), seconds, "{failures} failures, {left} s left");
@@ -146,6 +165,33 @@ mod tests {
     fn an_endpoint_out_of_reach_is_tried_every_two_seconds() {
         for (failures, seconds) in [(1, 0.5), (3, 2.0), (1000, 2.0)] {
             assert_eq!(after_unreachable(failures, 1.0).as_secs_f64(), seconds);
+        }
+    }
+
+    #[test]
+    fn only_an_endpoint_out_of_reach_is_hurried_and_only_without_a_token() {
+        let asked = Class::Transient { retry_after: Some(Duration::from_secs(25)) };
+        for (class, reason, left, seconds) in [
+            (Class::TRANSIENT, Reason::Connect, 0, 2.0),
+            (Class::TRANSIENT, Reason::Dns, 0, 2.0),
+            (Class::TRANSIENT, Reason::Timeout, 0, 2.0),
+            (Class::TRANSIENT, Reason::Connect, 900, 20.0),
+            (Class::TRANSIENT, Reason::Unavailable, 0, 5.0),
+            (Class::Clock, Reason::Clock, 0, 5.0),
+            (asked, Reason::RateLimited, 0, 25.0),
+            (asked, Reason::RateLimited, 900, 25.0),
+        ] {
+            let error = FetchError::new(class, reason, "no luck");
+            let wait = after_failure(&error, 99, Duration::from_secs(left), 1.0);
+            assert_eq!(wait.as_secs_f64(), seconds, "{reason:?} with {left} s left");
+        }
+    }
+
+    #[test]
+    fn the_time_an_attempt_took_counts_as_waiting() {
+        for (wait, spent, left) in [(20_000, 10_000, 10_000), (5_000, 10_000, 50), (300, 20, 280), (0, 0, 50)] {
+            let (wait, spent) = (Duration::from_millis(wait), Duration::from_millis(spent));
+            assert_eq!(shortened(wait, spent).as_millis(), left, "{wait:?} {spent:?}");
         }
     }
 
@@ -168,7 +214,7 @@ mod tests {
             assert_eq!(wait.as_secs_f64(), seconds, "asked {asked:?}, {left} s left");
         }
         let own = after_transient(7, Duration::from_secs(2000), Some(Duration::from_secs(1)), 1.0);
-        assert_eq!(own.as_secs(), 30, "never less than our own");
+        assert_eq!(own.as_secs(), 20, "never less than our own");
     }
 
     #[test]

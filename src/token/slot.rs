@@ -16,7 +16,8 @@ use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
 use super::{
-    schedule::{FORCED_EVERY, GUARD, USELESS_PAUSE},
+    install::{Offer, replaces},
+    schedule::{FORCED_EVERY, GUARD},
     status::{Condition, Resting, SlotStatus, Trouble},
 };
 use crate::{
@@ -97,21 +98,18 @@ impl Slot {
         self.state.borrow().bearer.clone()
     }
 
-    /// The only way in for a token.
-    pub(super) fn install(&self, token: &Token, key_id: Option<&str>) -> Installed {
+    /// The only way in for a token. `is_by_another_key`: than the one in use.
+    pub(super) fn install(&self, token: &Token, key_id: Option<&str>, is_by_another_key: bool) -> Installed {
+        let now = self.clock.now();
         let mut installed = Installed::NotNewer;
         self.state.send_modify(|state| {
-            let suspected = std::mem::take(&mut state.forcing);
+            let is_suspect = std::mem::take(&mut state.forcing);
             state.trouble = None;
             let old = state.bearer.as_deref();
             let is_same = old.is_some_and(|old| old.bare.as_bytes() == token.secret.expose());
-            // The same token again lives no longer than before; a few seconds are only rounding.
-            let rounding = if is_same { USELESS_PAUSE } else { Duration::ZERO };
-            let lives_longer = old.is_none_or(|old| token.expires() > old.expires + rounding);
-            // Upstream refused the old one: any other is better.
-            let replaces_suspect = suspected && !is_same;
+            let offer = Offer { expires: token.expires(), is_same, is_by_another_key };
             let generation = old.map_or(0, |old| old.generation) + 1;
-            if (lives_longer || replaces_suspect)
+            if replaces(now, old.map(|old| old.expires), is_suspect, offer)
                 && let Some(bearer) = bearer(token, generation, key_id)
             {
                 state.bearer = Some(Arc::new(bearer));

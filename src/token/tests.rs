@@ -15,7 +15,9 @@ use crate::{
     watch::File,
 };
 
+mod clocks;
 mod lifecycle;
+mod model;
 mod rotation;
 mod trouble;
 
@@ -75,10 +77,7 @@ impl Google {
 
 impl Post for Google {
     fn post(&self, _: &'static TokenEndpoint, form: Secret) -> BoxFuture<'_, Result<Answer, PostError>> {
-        let form = String::from_utf8(form.expose().to_vec()).unwrap();
-        let header = form.split("assertion=").nth(1).unwrap().split('.').next().unwrap();
-        let header: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
-        let key_id = header["kid"].as_str().unwrap().to_owned();
+        let key_id = signer(&form);
         Box::pin(async move {
             let (mode, lifetime, latency, retry_after, number) = {
                 let mut state = self.state.lock().unwrap();
@@ -113,6 +112,7 @@ pub(super) struct Counts {
     loaded: AtomicU64,
     refused: AtomicU64,
     switched: AtomicU64,
+    jumped: AtomicU64,
 }
 
 impl Events for Counts {
@@ -139,6 +139,10 @@ impl Events for Counts {
     fn switched(&self, _: &CredentialName, _: Option<&str>, _: Option<&str>) {
         self.switched.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn time_jumped(&self) {
+        self.jumped.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 pub(super) fn count(counter: &AtomicU64) -> u64 {
@@ -164,7 +168,10 @@ impl House {
     }
 
     fn without_key(availability_minutes: u64, random: fn() -> f64) -> Self {
-        let clock = Clock::virtual_time();
+        Self::on(Clock::virtual_time(), availability_minutes, random)
+    }
+
+    fn on(clock: Clock, availability_minutes: u64, random: fn() -> f64) -> Self {
         let google = Arc::new(google(clock));
         let events = Arc::new(Counts::default());
         let setup = Setup { events: events.clone(), random, ..Setup::new(google.clone(), clock, Tasks::new()) };
@@ -212,6 +219,14 @@ impl House {
             self.sleep(1.0).await;
         }
     }
+}
+
+/// The key id that an assertion names.
+fn signer(form: &Secret) -> String {
+    let form = String::from_utf8(form.expose().to_vec()).unwrap();
+    let header = form.split("assertion=").nth(1).unwrap().split('.').next().unwrap();
+    let header: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+    header["kid"].as_str().unwrap().to_owned()
 }
 
 pub(super) fn google(clock: Clock) -> Google {

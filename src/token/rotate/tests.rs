@@ -80,12 +80,47 @@ async fn refused_keys_rest_and_come_back() {
 async fn only_keys_with_others_beside_them_are_set_aside() {
     let (mut pair, now, set) = ring(2, "demo").await;
     pair.succeeded(id(&set, "0"));
-    assert_eq!(pair.set_aside(id(&set, "0"), &error(), now, Duration::ZERO, 1.0), None, "never the one in use");
-    let next = pair.set_aside(id(&set, "1"), &error(), now, Duration::ZERO, 1.0).unwrap();
-    assert_eq!(now.until(next).as_secs(), 5);
+    assert_eq!(pair.set_aside(id(&set, "0"), &error(), (now, now), Duration::ZERO, 1.0), None, "never the one in use");
+    let next = pair.set_aside(id(&set, "1"), &error(), (now, now), Duration::ZERO, 1.0).unwrap();
+    assert_eq!(now.until(next).as_millis(), 500, "nobody else waits for a turn");
     let (mut lonely, now, set) = ring(1, "demo").await;
-    assert_eq!(lonely.set_aside(id(&set, "0"), &error(), now, Duration::ZERO, 1.0), None);
+    assert_eq!(lonely.set_aside(id(&set, "0"), &error(), (now, now), Duration::ZERO, 1.0), None);
     assert!(!lonely.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_rests_for_seconds_only_while_another_waits_for_its_turn() {
+    let hour = Duration::from_secs(3000);
+    let unreachable = FetchError::transient(Reason::Connect, "no way");
+    // At a cold start, two keys of which neither has proved itself.
+    let (mut ring, now, set) = ring(2, "demo").await;
+    let next = ring.set_aside(id(&set, "1"), &error(), (now, now), Duration::ZERO, 1.0).unwrap();
+    assert_eq!(now.until(next).as_secs(), 5, "the other has its turn");
+    let next = ring.set_aside(id(&set, "0"), &error(), (now, now), Duration::ZERO, 1.0).unwrap();
+    assert_eq!(now.until(next).as_millis(), 500, "the first one rests already");
+    for _ in 0..9 {
+        let next = ring.set_aside(id(&set, "0"), &unreachable, (now, now), Duration::ZERO, 1.0).unwrap();
+        assert!(now.until(next).as_secs() <= 2, "a network that begins to work is noticed");
+    }
+    // Beside a good token, the new key alone.
+    let (mut ring, now, set) = self::ring(2, "demo").await;
+    ring.succeeded(id(&set, "0"));
+    for (failures, seconds) in [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, 8.0), (6, 16.0), (7, 20.0)] {
+        let next = ring.set_aside(id(&set, "1"), &error(), (now, now), hour, 1.0).unwrap();
+        assert_eq!(now.until(next).as_secs_f64(), seconds, "after {failures}");
+    }
+    // Two new keys beside a good token: the newest must not keep the other waiting.
+    let (mut ring, now, set) = self::ring(3, "demo").await;
+    ring.succeeded(id(&set, "0"));
+    let next = ring.set_aside(id(&set, "2"), &error(), (now, now), hour, 0.0).unwrap();
+    assert_eq!(now.until(next).as_secs(), 5);
+    assert_eq!(ids(&ring, Purpose::Rotate, now), ["1"]);
+    // The ten seconds of an attempt that nobody answered count for the wait, but not for the other's turn.
+    let later = now + Duration::from_secs(10);
+    let next = ring.set_aside(id(&set, "2"), &error(), (now, later), hour, 1.0).unwrap();
+    assert_eq!(later.until(next).as_secs(), 5);
+    let next = ring.set_aside(id(&set, "1"), &error(), (now, later), hour, 1.0).unwrap();
+    assert_eq!(next, later);
 }
 
 #[tokio::test(start_paused = true)]

@@ -150,6 +150,20 @@ async fn the_first_token_comes_two_seconds_after_the_network() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_two_keys_the_first_token_comes_as_soon_after_the_network() {
+    for offset in 0..40 {
+        let house = House::without_key(40, || 1.0);
+        house.google.set(Mode::Fails(PostFailure::Connect));
+        house.write(&[("a.json", &samples::good(0)), ("b.json", &samples::good(1))]);
+        house.sleep(60.0 + 0.1 * f64::from(offset)).await;
+        house.google.set(Mode::Good);
+        let begin = house.clock.now();
+        house.first_token().await;
+        assert!(begin.until(house.clock.now()) <= Duration::from_millis(2200), "{:?}", begin.until(house.clock.now()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_expired_token_is_never_given_and_its_end_is_reported_once() {
     let house = House::new(40, || 1.0);
     house.google.change(|state| state.lifetime = 300);

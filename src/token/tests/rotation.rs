@@ -41,6 +41,60 @@ async fn a_new_key_that_google_does_not_know_yet_is_retried_while_the_old_one_se
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_key_takes_over_also_with_a_token_that_ends_earlier() {
+    let house = House::without_key(40, || 0.5);
+    house.google.change(|state| state.lifetime = 43_200);
+    house.write(&[("key.json", &key(0, "A"))]);
+    let first = house.first_token().await;
+    house.google.change(|state| state.lifetime = 600);
+    house.write(&[("key.json", &key(1, "B"))]);
+    house.pass_with_token(1, "the switch").await;
+    let token = house.token().unwrap();
+    assert_eq!(token.key_id.as_deref(), Some("B"));
+    assert!(token.expires < first.expires);
+    assert_eq!(house.handle.status().key_id.as_deref(), Some("B"));
+    house.google.set_key("A", Mode::refuses("Invalid JWT Signature."));
+    let switched = house.clock.now();
+    house.pass_with_token(3600, "and its short tokens are renewed in time").await;
+    assert!(house.google.posts_since(switched).iter().all(|(_, signer)| signer == "B"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_that_meets_one_failure_is_in_use_a_moment_later() {
+    for failure in
+        [Mode::Answer(500, String::new()), Mode::Fails(PostFailure::Reset), Mode::Fails(PostFailure::Connect)]
+    {
+        let house = House::without_key(40, || 1.0);
+        house.write(&[("key.json", &key(0, "A"))]);
+        house.first_token().await;
+        house.google.set_key("B", failure);
+        house.write(&[("key.json", &key(1, "B"))]);
+        house.sleep(0.1).await;
+        house.google.set_key("B", Mode::Good);
+        house.pass_with_token(1, "one failure").await;
+        assert_eq!(house.token().unwrap().key_id.as_deref(), Some("B"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_during_an_outage_is_finished_soon_after_it() {
+    for outage in [Mode::Answer(503, String::new()), Mode::Fails(PostFailure::Connect), Mode::Silent] {
+        let house = House::without_key(40, || 1.0);
+        house.write(&[("key.json", &key(0, "A"))]);
+        house.first_token().await;
+        house.google.set(outage);
+        house.pass_with_token(1200, "the outage").await;
+        house.write(&[("key.json", &key(1, "B"))]);
+        house.pass_with_token(1200, "the new key in the outage").await;
+        house.google.set(Mode::Good);
+        let begin = house.clock.now();
+        house.pass_with_token(30, "after the outage").await;
+        assert_eq!(house.token().unwrap().key_id.as_deref(), Some("B"), "within 30 s");
+        assert!(house.google.posts_since(begin).len() <= 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_stays_unknown_is_asked_about_for_ever_but_slowly() {
     let house = House::without_key(40, || 0.5);
     house.write(&[("key.json", &key(0, "A"))]);
