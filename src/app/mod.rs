@@ -168,11 +168,13 @@ impl Sidecar {
         let shared = self.shared.clone();
         self.shared.ground.tasks.spawn(async move {
             shared.ground.clock.sleep(WAIT_LIMIT).await;
-            for spec in &shared.settings.borrow().credentials.clone() {
-                for condition in [key_condition(spec.name.as_str()), token_condition(spec.name.as_str())] {
-                    if shared.ground.ready.met(&condition) {
-                        tracing::error!(condition, "not met within 60 s: the application starts without it");
-                    }
+            let credentials = shared.settings.borrow().credentials.clone();
+            let names = credentials.iter().map(|spec| spec.name.as_str());
+            let conditions = names.flat_map(|name| [key_condition(name), token_condition(name)]);
+            for condition in conditions.chain([ANNOTATIONS.to_owned()]) {
+                if shared.ground.ready.met(&condition) {
+                    let token = condition.starts_with("token ").then_some("none");
+                    tracing::error!(condition, token, "not met within 60 s: the application starts without it");
                 }
             }
         });
@@ -314,6 +316,9 @@ impl std::fmt::Debug for Sidecar {
         f.debug_struct("Sidecar").field("addresses", &self.shared.addresses).finish_non_exhaustive()
     }
 }
+
+/// The readiness condition of annotations that can be used.
+const ANNOTATIONS: &str = "annotations";
 
 /// How long `waitFor` may keep the application waiting.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);

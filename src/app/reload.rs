@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::watch;
 
-use super::{ConfigNotes, Ground, Settings, Sidecar, admin, from_config};
+use super::{ANNOTATIONS, ConfigNotes, Ground, Settings, Sidecar, WaitFor, admin, from_config};
 use crate::{
     config::{self, Loaded, Sources},
     net::listener::Listener,
@@ -23,6 +23,14 @@ pub struct Origin {
     pub annotations: Option<PathBuf>,
     /// What the command line says.
     pub flags: config::Flags,
+}
+
+/// What was read, ready to be used.
+struct Good {
+    loaded: Loaded,
+    settings: Settings,
+    /// Why the newest set of annotations is not in it; empty when it is.
+    ignored: Vec<String>,
 }
 
 impl Origin {
@@ -44,6 +52,10 @@ pub struct Follower {
     /// `None` when a flag fixed the log level.
     level: Option<Logs>,
     changes: Vec<watch::Receiver<Snapshot>>,
+    /// The last set of annotations that was good as a whole.
+    annotations: Option<config::Source>,
+    /// The settings in use.
+    in_use: Option<config::Settings>,
 }
 
 impl Follower {
@@ -52,7 +64,7 @@ impl Follower {
         let paths = [&origin.config, &origin.annotations];
         let watch = |path: &PathBuf| crate::watch::start(path.clone(), Pace::default(), ground.clock, &ground.tasks);
         let changes = paths.into_iter().flatten().map(watch).collect();
-        Self { origin, ground, level, changes }
+        Self { origin, ground, level, changes, annotations: None, in_use: None }
     }
 
     /// Starts the sidecar as soon as there is a usable configuration. Until then `/startupz` says what is wrong.
@@ -60,10 +72,22 @@ impl Follower {
     /// # Errors
     /// When a listener cannot be bound.
     pub async fn start(mut self) -> anyhow::Result<(Sidecar, Self)> {
-        let (loaded, settings) = self.usable().await;
+        let Good { loaded, settings, ignored } = self.usable().await;
         self.note_level(&settings);
+        if !ignored.is_empty() {
+            self.ground.metrics.config_reload_failures.inc();
+            for problem in &ignored {
+                tracing::error!("the annotations are not used: {problem}");
+            }
+            // Shown by the probe, which `limit_waiting` lets pass in the end: a typing error should not wedge a pod.
+            if settings.wait_for != WaitFor::Listening {
+                self.ground.ready.wait_for(ANNOTATIONS, format!("they are not used: {}", ignored.join("; ")));
+            }
+        }
         let sidecar = Sidecar::start(settings, self.ground.clone())?;
         self.note_taken(&sidecar, words(&loaded.warnings));
+        self.note_refused(&sidecar, ignored);
+        self.in_use = Some(loaded.settings);
         sidecar.limit_waiting();
         Ok((sidecar, self))
     }
@@ -72,30 +96,41 @@ impl Follower {
     pub async fn follow(mut self, sidecar: &Sidecar) -> &'static str {
         loop {
             self.changed().await;
-            match self.read() {
-                Ok((loaded, settings)) => {
-                    self.note_level(&settings);
-                    let mut warnings = words(&loaded.warnings);
-                    warnings.extend(sidecar.apply(settings));
-                    for warning in &warnings {
-                        tracing::warn!("configuration: {warning}");
+            let problems = match self.read() {
+                Ok(Good { loaded, settings, ignored }) => {
+                    // With the last good annotations the file alone decides whether there is anything new.
+                    if ignored.is_empty() || self.in_use.as_ref() != Some(&loaded.settings) {
+                        self.take(sidecar, &loaded, settings);
                     }
-                    tracing::info!("the changed configuration is in use");
-                    self.note_taken(sidecar, warnings);
+                    self.in_use = Some(loaded.settings);
+                    ignored
                 }
-                Err(problems) => {
-                    self.ground.metrics.config_reload_failures.inc();
-                    for problem in &problems {
-                        tracing::error!("the changed configuration is not used: {problem}");
-                    }
-                    let now = self.ground.clock.wall();
-                    sidecar.note_config(|notes| (notes.problems, notes.refused) = (problems, Some(now)));
-                }
+                Err(problems) => problems,
+            };
+            if problems.is_empty() {
+                self.ground.ready.met(ANNOTATIONS);
+                continue;
             }
+            self.ground.metrics.config_reload_failures.inc();
+            for problem in &problems {
+                tracing::error!("the changed configuration is not used: {problem}");
+            }
+            self.note_refused(sidecar, problems);
         }
     }
 
-    async fn usable(&mut self) -> (Loaded, Settings) {
+    fn take(&self, sidecar: &Sidecar, loaded: &Loaded, settings: Settings) {
+        self.note_level(&settings);
+        let mut warnings = words(&loaded.warnings);
+        warnings.extend(sidecar.apply(settings));
+        for warning in &warnings {
+            tracing::warn!("configuration: {warning}");
+        }
+        tracing::info!("the changed configuration is in use");
+        self.note_taken(sidecar, warnings);
+    }
+
+    async fn usable(&mut self) -> Good {
         let mut waiting = None;
         loop {
             match self.read() {
@@ -132,10 +167,38 @@ impl Follower {
         tasks
     }
 
-    fn read(&self) -> Result<(Loaded, Settings), Vec<String>> {
-        let loaded = self.origin.load().map_err(|problems| words(&problems))?;
-        let settings = from_config::settings(&loaded.settings).map_err(|error| vec![format!("{error:#}")])?;
-        Ok((loaded, settings))
+    /// Everything; or, when nothing but the annotations is wrong, the rest with the last good set of them (none at
+    /// the first start): a set of annotations is taken whole or not at all, and takes nothing else with it.
+    fn read(&mut self) -> Result<Good, Vec<String>> {
+        let Origin { config, annotations, flags } = &self.origin;
+        let newest = Sources::read(None, annotations.as_deref(), config::Flags::default());
+        let sources = Sources::read(config.as_deref(), None, flags.clone()).map_err(|problems| words(&problems));
+        let (mut sources, annotations, unreadable) = match (sources, newest) {
+            (Ok(sources), Ok(newest)) => (sources, newest.annotations, None),
+            (Ok(sources), Err(problems)) => (sources, None, Some(words(&problems))),
+            (Err(mut problems), newest) => {
+                problems.extend(newest.err().iter().flat_map(|more| words(more)));
+                return Err(problems);
+            }
+        };
+        let problems = match unreadable {
+            Some(problems) => problems,
+            None => {
+                sources.annotations = annotations.clone();
+                match load(&sources) {
+                    Ok((loaded, settings)) => {
+                        self.annotations = annotations;
+                        return Ok(Good { loaded, settings, ignored: Vec::new() });
+                    }
+                    Err(problems) => problems,
+                }
+            }
+        };
+        sources.annotations = self.annotations.clone();
+        match load(&sources) {
+            Ok((loaded, settings)) => Ok(Good { loaded, settings, ignored: problems }),
+            Err(_) => Err(problems),
+        }
     }
 
     /// Completes when a source may have changed.
@@ -159,6 +222,19 @@ impl Follower {
         let loaded = Some(self.ground.clock.wall());
         sidecar.note_config(|notes| *notes = ConfigNotes { source, loaded, warnings, ..ConfigNotes::default() });
     }
+
+    fn note_refused(&self, sidecar: &Sidecar, problems: Vec<String>) {
+        if !problems.is_empty() {
+            let now = self.ground.clock.wall();
+            sidecar.note_config(|notes| (notes.problems, notes.refused) = (problems, Some(now)));
+        }
+    }
+}
+
+fn load(sources: &Sources) -> Result<(Loaded, Settings), Vec<String>> {
+    let loaded = config::load(sources).map_err(|problems| words(&problems))?;
+    let settings = from_config::settings(&loaded.settings).map_err(|error| vec![format!("{error:#}")])?;
+    Ok((loaded, settings))
 }
 
 fn words(problems: &[config::Problem]) -> Vec<String> {
