@@ -220,6 +220,11 @@ impl Bed {
         self.metric(&format!("requests_refused_total{{reason=\"{reason}\"}}"))
     }
 
+    /// The sidecar.
+    pub(crate) fn sidecar(&self) -> &Sidecar {
+        self.sidecar.as_ref().unwrap()
+    }
+
     /// The sidecar, to be finished.
     pub(crate) fn take_sidecar(&mut self) -> Sidecar {
         self.sidecar.take().unwrap()

@@ -14,19 +14,30 @@ mod bed;
 mod bodies;
 mod capture;
 mod client;
+mod clocks;
 mod connect;
 mod drain;
 mod exchange;
 mod grpc;
 mod inject;
 mod metadata;
+mod outage;
 mod parent;
 mod pool;
+mod process;
 mod protocol;
 mod raw;
 mod refuse;
 mod restart;
 mod rotation;
+mod rotation_load;
 mod secrets;
+mod startup;
 mod token;
+mod volumes;
 mod websocket;
+
+/// Whether tests run at full size: in `.ci/full`, with a release build.
+fn full() -> bool {
+    std::env::var_os("BEARERD_FULL").is_some()
+}
