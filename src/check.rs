@@ -7,7 +7,6 @@ use std::{fmt::Write as _, sync::Arc};
 
 use anyhow::Context as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use tokio::sync::watch;
 
 use crate::{
     app::{self, VerifiedPost, from_config},
@@ -141,7 +140,7 @@ async fn first_token(sources: &[Source], exchange: &Exchange) -> anyhow::Result<
 pub fn exchange(config: &config::Settings, clock: Clock) -> anyhow::Result<Exchange> {
     let settings = from_config::settings(config)?;
     let (tls, dialer) = app::upstream(&settings.upstream, clock)?;
-    let client = Client::new(dialer, watch::Sender::new(tls).subscribe(), &Tasks::new());
+    let client = Client::new(dialer, tls, &Tasks::new());
     Ok(Exchange::new(Arc::new(VerifiedPost(client)), clock))
 }
 
@@ -183,7 +182,7 @@ pub fn explain(config: &config::Settings, method: &str, url: &str, headers: &[St
     let written = Authority::parse(claimed.as_str(), Some(port)).map_err(|error| error.to_string())?;
     let policy = from_config::policy(config);
     let routed = |host| policy.routes().iter().any(|route| route.has_host(host));
-    let upgraded = scheme == "http" && port == written.port && written.host().is_some_and(routed);
+    let upgraded = scheme == "http" && matches!(written.port, 80 | 443) && written.host().is_some_and(routed);
     let authority = if upgraded { Authority { port: 443, ..written } } else { written };
     let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let facts = Facts { authority: &authority, method: &method, target, headers: &headers, placeholder: None };

@@ -110,10 +110,9 @@ impl Sidecar {
         let bound = bound::Bound::bind(&settings.listeners)?;
         let (tls, dialer) = upstream(&settings.upstream, ground.clock)?;
         dialer.own_ports(bound.ports());
-        let tls = watch::Sender::new(tls);
         let observer = Arc::new(parts::observer(&ground));
         let tokens = parts::tokens(&settings, &ground, &dialer, &tls, &observer);
-        let pool = Pool::new(dialer.clone(), tls.subscribe(), &ground.tasks, ground.clock);
+        let pool = Pool::new(dialer.clone(), tls, &ground.tasks, ground.clock);
         let _ = observer.pool.set(pool.clone());
         let live = watch::Sender::new(Arc::new(parts::live(&settings, &tokens)));
         let trust = parts::trust(&settings, &ground);
@@ -142,7 +141,7 @@ impl Sidecar {
     /// Takes new settings into use without a restart: credentials, routes, refresh, drain. Returns what has to wait
     /// for the next start.
     pub fn apply(&self, settings: Settings) -> Vec<String> {
-        let waiting = self.shared.needs_restart(&settings);
+        let waiting = self.shared.not_intercepted(&settings);
         self.shared.apply(settings);
         waiting
     }
@@ -266,16 +265,9 @@ impl Shared {
         self.observer.changed.notify_one();
     }
 
-    /// What of `new` cannot change while we run.
-    fn needs_restart(&self, new: &Settings) -> Vec<String> {
-        let old = self.settings.borrow().clone();
+    /// Hosts of `new` that the CA, which applications have read, may not vouch for.
+    fn not_intercepted(&self, new: &Settings) -> Vec<String> {
         let mut waiting = Vec::new();
-        if old.listeners != new.listeners {
-            waiting.push("listeners: a change takes effect at the next start".to_owned());
-        }
-        if old.metadata != new.metadata {
-            waiting.push("metadata.mode: a change takes effect at the next start".to_owned());
-        }
         if let Some(trust) = &self.trust {
             for zone in parts::zones(&new.policy) {
                 if !trust.leaves.ca().covers(&zone) {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use anyhow::Context as _;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::{
     Ground, Settings, Upstream, VerifiedPost, WaitFor,
@@ -53,7 +53,7 @@ pub(super) fn tokens(
     settings: &Settings,
     ground: &Ground,
     dialer: &SharedDialer,
-    tls: &watch::Sender<TlsPolicies>,
+    tls: &TlsPolicies,
     observer: &Arc<Observer>,
 ) -> Tokens {
     for spec in &settings.credentials {
@@ -66,7 +66,7 @@ pub(super) fn tokens(
             ground.ready.wait_for(&token_condition(name), "no token yet");
         }
     }
-    let client = Client::new(dialer.clone(), tls.subscribe(), &ground.tasks);
+    let client = Client::new(dialer.clone(), tls.clone(), &ground.tasks);
     let mut setup = Setup::new(Arc::new(VerifiedPost(client)), ground.clock, ground.tasks.clone());
     setup.events = observer.clone();
     let tokens = Tokens::new(setup);

@@ -56,6 +56,8 @@ pub struct Follower {
     annotations: Option<config::Source>,
     /// The settings in use.
     in_use: Option<config::Settings>,
+    /// The settings that the sidecar was started with: some of them stay until the next start.
+    started: Option<config::Settings>,
 }
 
 impl Follower {
@@ -64,7 +66,7 @@ impl Follower {
         let paths = [&origin.config, &origin.annotations];
         let watch = |path: &PathBuf| crate::watch::start(path.clone(), Pace::default(), ground.clock, &ground.tasks);
         let changes = paths.into_iter().flatten().map(watch).collect();
-        Self { origin, ground, level, changes, annotations: None, in_use: None }
+        Self { origin, ground, level, changes, annotations: None, in_use: None, started: None }
     }
 
     /// Starts the sidecar as soon as there is a usable configuration. Until then `/startupz` says what is wrong.
@@ -87,6 +89,7 @@ impl Follower {
         let sidecar = Sidecar::start(settings, self.ground.clone())?;
         self.note_taken(&sidecar, words(&loaded.warnings));
         self.note_refused(&sidecar, ignored);
+        self.started = Some(loaded.settings.clone());
         self.in_use = Some(loaded.settings);
         sidecar.limit_waiting();
         Ok((sidecar, self))
@@ -122,6 +125,7 @@ impl Follower {
     fn take(&self, sidecar: &Sidecar, loaded: &Loaded, settings: Settings) {
         self.note_level(&settings);
         let mut warnings = words(&loaded.warnings);
+        warnings.extend(self.started.iter().flat_map(|old| config::needs_restart(old, &loaded.settings)));
         warnings.extend(sidecar.apply(settings));
         for warning in &warnings {
             tracing::warn!("configuration: {warning}");

@@ -13,6 +13,7 @@ use std::{
 };
 
 mod annotations;
+mod changes;
 mod cursor;
 mod file;
 mod merge;
@@ -22,6 +23,7 @@ mod value;
 mod yaml;
 
 pub use annotations::{ANNOTATIONS, Annotation, PREFIX, Reader, is_near_miss};
+pub use changes::needs_restart;
 pub use problem::Problem;
 pub use settings::{
     ConnectTo, CredentialSettings, EndpointSettings, ListenerSettings, LogLevel, MetadataMode, ParentProxy,

@@ -8,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use tokio::sync::watch;
 
 use crate::{
     authority::Authority,
@@ -24,7 +23,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Client {
     dialer: SharedDialer,
-    tls: watch::Receiver<TlsPolicies>,
+    tls: TlsPolicies,
     tasks: Tasks,
 }
 
@@ -58,7 +57,7 @@ pub enum CallError {
 
 impl Client {
     /// A client over `dialer`.
-    pub fn new(dialer: SharedDialer, tls: watch::Receiver<TlsPolicies>, tasks: &Tasks) -> Self {
+    pub fn new(dialer: SharedDialer, tls: TlsPolicies, tasks: &Tasks) -> Self {
         Self { dialer, tls, tasks: tasks.clone() }
     }
 
@@ -67,7 +66,7 @@ impl Client {
     /// # Errors
     /// See [`CallError`]; never later than about thirty seconds.
     pub async fn call(&self, authority: &Authority, request: Request<Bytes>) -> Result<Answer, CallError> {
-        let config = self.tls.borrow().http1.clone();
+        let config = self.tls.http1.clone();
         let verified = Verified::connect(&self.dialer, &config, authority).await?;
         tokio::time::timeout(WHOLE, self.exchange(verified, authority, request))
             .await

@@ -52,7 +52,7 @@ pub struct Pool {
 #[derive(Debug)]
 struct Shared {
     dialer: SharedDialer,
-    tls: watch::Receiver<TlsPolicies>,
+    tls: TlsPolicies,
     tasks: Tasks,
     clock: Clock,
     /// Held only to look at or change the lists, never across an await.
@@ -71,7 +71,7 @@ enum Attempt {
 
 impl Pool {
     /// An empty pool; its reaper runs in `tasks`.
-    pub fn new(dialer: SharedDialer, tls: watch::Receiver<TlsPolicies>, tasks: &Tasks, clock: Clock) -> Self {
+    pub fn new(dialer: SharedDialer, tls: TlsPolicies, tasks: &Tasks, clock: Clock) -> Self {
         let shared = Arc::new(Shared {
             dialer,
             tls,
@@ -202,7 +202,7 @@ impl Shared {
         authority: &Authority,
         ticket: Option<Ticket>,
     ) -> Result<Connection, ConnectError> {
-        let config = self.tls.borrow().any.clone();
+        let config = self.tls.any.clone();
         let opened = match Verified::connect(&self.dialer, &config, authority).await {
             Ok(verified) => self.start(authority, verified).await,
             Err(error) => Err(error),
@@ -249,7 +249,7 @@ impl Shared {
     }
 
     async fn connect_once(self: &Arc<Self>, authority: &Authority) -> Result<Connection, ConnectError> {
-        let config = self.tls.borrow().http1.clone();
+        let config = self.tls.http1.clone();
         let names = Arc::new(Names::new(authority)?);
         let verified = Verified::connect(&self.dialer, &config, authority).await?;
         let stream = TokioIo::new(verified.into_stream());
