@@ -58,6 +58,8 @@ pub struct Follower {
     in_use: Option<config::Settings>,
     /// The settings that the sidecar was started with: some of them stay until the next start.
     started: Option<config::Settings>,
+    /// The newest version was refused, or its annotations were.
+    is_refused: bool,
 }
 
 impl Follower {
@@ -66,7 +68,7 @@ impl Follower {
         let paths = [&origin.config, &origin.annotations];
         let watch = |path: &PathBuf| crate::watch::start(path.clone(), Pace::default(), ground.clock, &ground.tasks);
         let changes = paths.into_iter().flatten().map(watch).collect();
-        Self { origin, ground, level, changes, annotations: None, in_use: None, started: None }
+        Self { origin, ground, level, changes, annotations: None, in_use: None, started: None, is_refused: false }
     }
 
     /// Starts the sidecar as soon as there is a usable configuration. Until then `/startupz` says what is wrong.
@@ -88,6 +90,7 @@ impl Follower {
         }
         let sidecar = Sidecar::start(settings, self.ground.clone())?;
         self.note_taken(&sidecar, words(&loaded.warnings));
+        self.is_refused = !ignored.is_empty();
         self.note_refused(&sidecar, ignored);
         self.started = Some(loaded.settings.clone());
         self.in_use = Some(loaded.settings);
@@ -101,8 +104,8 @@ impl Follower {
             self.changed().await;
             let problems = match self.read() {
                 Ok(Good { loaded, settings, ignored }) => {
-                    // With the last good annotations the file alone decides whether there is anything new.
-                    if ignored.is_empty() || self.in_use.as_ref() != Some(&loaded.settings) {
+                    // The first look at the files is a change too, and so is a return to what is in use.
+                    if self.in_use.as_ref() != Some(&loaded.settings) || (self.is_refused && ignored.is_empty()) {
                         self.take(sidecar, &loaded, settings);
                     }
                     self.in_use = Some(loaded.settings);
@@ -110,6 +113,7 @@ impl Follower {
                 }
                 Err(problems) => problems,
             };
+            self.is_refused = !problems.is_empty();
             if problems.is_empty() {
                 self.ground.ready.met(ANNOTATIONS);
                 continue;

@@ -53,8 +53,10 @@ pub fn after_no_progress(left: Duration, random: f64) -> Duration {
 
 /// After transient failure number `failures`, with `left` usable life in hand (zero: none).
 pub fn after_transient(failures: u32, left: Duration, retry_after: Option<Duration>, random: f64) -> Duration {
-    let backoff = if left.is_zero() { WITHOUT_TOKEN } else { WITH_TOKEN };
+    let backoff = if left < LAST_MINUTE { WITHOUT_TOKEN } else { WITH_TOKEN };
     let own = backoff.wait(failures, random);
+    // The next attempt begins at the token's end at the latest: who asks for one then waits for it, and not in vain.
+    let own = if left.is_zero() { own } else { own.min(left) };
     // Never past the last minute of the token in hand. With none in hand, clients are failing meanwhile.
     let most = if left.is_zero() { WITHOUT_TOKEN_RETRY_AFTER } else { left.saturating_sub(LAST_MINUTE) };
     let asked = retry_after.unwrap_or_default().min(MOST_RETRY_AFTER).min(most);
@@ -153,9 +155,17 @@ mod tests {
 
     #[test]
     fn transient_failures_wait_less_without_a_token() {
-        for (failures, left, seconds) in
-            [(1, 0, 0.5), (4, 0, 4.0), (5, 0, 5.0), (99, 0, 5.0), (1, 900, 0.5), (7, 900, 20.0), (99, 900, 20.0)]
-        {
+        for (failures, left, seconds) in [
+            (1, 0, 0.5),
+            (4, 0, 4.0),
+            (5, 0, 5.0),
+            (99, 0, 5.0),
+            (1, 900, 0.5),
+            (7, 900, 20.0),
+            (99, 900, 20.0),
+            (99, 59, 5.0),
+            (99, 3, 3.0),
+        ] {
             let wait = after_transient(failures, Duration::from_secs(left), None, 1.0);
             assert_eq!(wait.as_secs_f64(), seconds, "{failures} failures, {left} s left");
         }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     bed::{ACCOUNT, STORAGE, World},
-    client::eventually,
+    client::{eventually, within},
     full, raw,
 };
 
@@ -71,11 +71,12 @@ impl Process {
 
     /// Requests until one carries a token of this key.
     async fn until_used(&self, proxy: SocketAddr, key_id: &str) {
-        let begin = std::time::Instant::now();
-        while self.key_used(proxy).await != key_id {
-            assert!(begin.elapsed().as_secs() < 20, "{key_id} is not used\n{}", self.log());
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+        within("the use of a key", async {
+            while self.key_used(proxy).await != key_id {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
     }
 
     fn signal(&self, signal: Signal) {

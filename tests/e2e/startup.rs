@@ -91,10 +91,13 @@ async fn without_a_network_the_first_token_comes_two_seconds_after_it_works() {
         let listener = std::net::TcpListener::bind(closed).unwrap();
         listener.set_nonblocking(true).unwrap();
         let (listener, google) = (tokio::net::TcpListener::from_std(listener).unwrap(), bed.google.address());
+        let tasks = bed.tasks.clone();
         bed.tasks.spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
                 let mut google = tokio::net::TcpStream::connect(google).await.unwrap();
-                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut google).await });
+                tasks.spawn(async move {
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut google).await;
+                });
             }
         });
     };

@@ -226,9 +226,12 @@ fn every_order_of_writer_readers_and_time_keeps_the_cell_sound() {
 
 // ---- The refresh task with keys, endpoint, readers and time, by chance.
 
+/// An exchange under way: the key that signed it, and where its answer goes.
+type Flight = (String, oneshot::Sender<Result<Answer, PostError>>);
+
 /// An endpoint that answers when it is told to.
 #[derive(Default)]
-struct Waiting(Mutex<Vec<(String, oneshot::Sender<Result<Answer, PostError>>)>>);
+struct Waiting(Mutex<Vec<Flight>>);
 
 impl Post for Waiting {
     fn post(&self, _: &'static TokenEndpoint, form: Secret) -> BoxFuture<'_, Result<Answer, PostError>> {

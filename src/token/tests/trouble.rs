@@ -78,6 +78,28 @@ async fn an_outage_of_fifty_five_minutes_is_not_noticed_where_that_is_asked_for(
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_that_returns_in_the_last_seconds_of_a_token_is_in_time_for_every_request() {
+    for (what, outage) in outages() {
+        for tenths in 0..60 {
+            let house = House::new(40, || 1.0);
+            house.google.change(|state| state.lifetime = 600);
+            let end = house.first_token().await.expires - schedule::GUARD;
+            house.google.set(outage.clone());
+            let back = end - Duration::from_millis(6000 - 100 * tenths);
+            // Before the end, or as long after it as clients wait anyway.
+            house.clock.sleep(house.clock.now().until(back)).await;
+            house.google.set(Mode::Good);
+            for _ in 0..10 {
+                let answer = house.handle.wait(Duration::from_secs(10)).await;
+                assert!(answer.is_ok() || what == "black hole", "{what}, {tenths}: {answer:?}");
+                house.sleep(1.0).await;
+            }
+            assert!(house.token().is_some(), "{what}, {tenths}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_valid_token_is_never_displaced() {
     for mode in useless_answers() {
         let house = House::new(40, || 0.5);
