@@ -21,8 +21,9 @@ mod tests {
 
     #[test]
     fn what_is_bound_or_read_once_waits_and_the_rest_does_not() {
+        type Change = (&'static str, fn(&mut Settings));
         let old = Settings::default();
-        let changes: [(&str, fn(&mut Settings)); 8] = [
+        let changes: [Change; 8] = [
             ("listeners", |new| new.listeners.proxy = None),
             ("metadata.mode", |new| new.metadata = super::super::MetadataMode::Off),
             ("trust", |new| new.trust.public = "/elsewhere".into()),

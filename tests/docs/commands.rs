@@ -131,7 +131,8 @@ fn flags_named_beside_the_tables_exist() {
 #[test]
 fn variables_of_the_program_itself_are_documented() {
     let real: BTreeSet<String> = helps().into_values().flat_map(|help| help.variables).collect();
-    let named = pages().iter().flat_map(|page| codes(&page.prose())).filter(|code| code.starts_with("BEARERD_"));
+    let pages = pages();
+    let named = pages.iter().flat_map(|page| codes(&page.prose())).filter(|code| code.starts_with("BEARERD_"));
     assert_same("own variables", &named.collect(), &real);
 }
 
