@@ -37,7 +37,7 @@ pub enum ConnectError {
     #[error(transparent)]
     Dial(#[from] DialError),
     /// The peer's certificate is not valid for the name.
-    #[error("the certificate was not accepted ({0})")]
+    #[error("the certificate was not accepted: {}", why(.0))]
     Certificate(rustls::CertificateError),
     /// The handshake failed otherwise.
     #[error("the TLS handshake failed ({0})")]
@@ -129,6 +129,22 @@ impl Verified {
     /// The stream, for the HTTP layer of this folder.
     pub(super) fn into_stream(self) -> Box<TlsStream<Transport>> {
         self.stream
+    }
+}
+
+/// In words of our own: rustls repeats every name of the certificate, and the peer chose those.
+fn why(error: &rustls::CertificateError) -> &'static str {
+    use rustls::CertificateError as E;
+    match error {
+        E::NotValidForName | E::NotValidForNameContext { .. } => "it is for other names",
+        E::Expired | E::ExpiredContext { .. } => "it has expired",
+        E::NotValidYet | E::NotValidYetContext { .. } => "it is not valid yet",
+        E::UnknownIssuer => "its issuer is not among the roots",
+        E::Revoked => "it has been revoked",
+        E::BadSignature => "its signature is wrong",
+        E::BadEncoding => "it cannot be read",
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => "it is not for servers",
+        _ => "it breaks the rules of certificates",
     }
 }
 
