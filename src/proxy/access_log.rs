@@ -36,7 +36,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let route = self.route.as_ref().map_or(NO_ROUTE, |route| route.name.as_str());
         let took = self.began.until(self.clock.now());
-        self.metrics.http_requests.with_label_values(&[route, self.method, self.status.as_str()]).inc();
+        self.metrics.http_requests.with_label_values(&[route, self.method, code_label(&self.status)]).inc();
         self.metrics.http_request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
         tracing::info!(
             door = self.door,
@@ -66,9 +66,26 @@ pub(super) fn method_label(method: &Method) -> &'static str {
     }
 }
 
+/// The registered codes and our own 499; an upstream may answer with any number from 100 to 999.
+fn code_label(status: &StatusCode) -> &str {
+    if status.canonical_reason().is_some() || *status == *LEFT { status.as_str() } else { "other" }
+}
+
 /// The code of requests whose client left before the answer's head was there, as web servers commonly have it.
 pub(super) static LEFT: LazyLock<StatusCode> =
     LazyLock::new(|| StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST));
 
 /// The label of requests that no route matched.
 pub(super) const NO_ROUTE: &str = "none";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_that_an_upstream_makes_up_share_one_label() {
+        for (code, label) in [(200, "200"), (421, "421"), (499, "499"), (299, "other"), (999, "other")] {
+            assert_eq!(code_label(&StatusCode::from_u16(code).unwrap()), label);
+        }
+    }
+}
