@@ -69,7 +69,12 @@ fn placeholder(path: &Path) -> io::Result<Placeholder> {
     }
     let made = format!("{PREFIX}{:032x}", rand::random::<u128>());
     let beside = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // `create_new` refuses to follow a symlink that someone put there.
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
     io::Write::write_all(&mut file, made.as_bytes())?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
@@ -96,5 +101,15 @@ mod tests {
         assert_eq!(placeholder(&path).unwrap().as_str(), first.as_str());
         fs::write(&path, "ya29.bearerd-placeholder-torn").unwrap();
         assert_ne!(placeholder(&path).unwrap().as_str(), first.as_str());
+    }
+
+    #[test]
+    fn a_link_in_the_way_of_the_placeholder_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("other");
+        fs::write(&other, "kept").unwrap();
+        std::os::unix::fs::symlink(&other, dir.path().join("placeholder.new")).unwrap();
+        placeholder(&dir.path().join("placeholder")).unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "kept");
     }
 }
