@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use super::{ExecArgs, env, process};
 use crate::{
-    app::{Ground, Listeners, Settings, Sidecar, from_config, trust},
+    app::{Ground, Listeners, Metadata, Settings, Sidecar, from_config, trust},
     clock::Clock,
     environment::{self, Proxy, Trust, Wanted},
     secret::Secret,
@@ -29,6 +29,7 @@ pub(super) fn main(args: ExecArgs) -> anyhow::Result<ExitCode> {
     // The command's own output is what the user wants to see; ours only when something is wrong.
     telemetry::start(telemetry::Format::Text, args.source.log_level.as_deref().unwrap_or("error"));
     process::report_panics();
+    process::close_to_others();
     let private = PrivateFolder::make()?;
     let project = env::project(&loaded.settings);
     let password = format!("bearerd:{:032x}", rand::random::<u128>());
@@ -54,6 +55,11 @@ fn local(settings: Settings, folder: &Path, password: &str) -> Settings {
         listeners: Listeners { proxy: any, metadata: any, health: None, control: None },
         trust: trust::Settings { public: folder.join("trust"), private: folder.join("private") },
         wait_for: crate::app::WaitFor::Token,
+        // The metadata door asks for no password, so what it gives every user of the machine can have.
+        metadata: match settings.metadata {
+            Metadata::Token => Metadata::Placeholder,
+            other => other,
+        },
         password: Some(Secret::from(password.to_owned())),
         ..settings
     }
@@ -160,6 +166,22 @@ const WAIT: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_door_without_a_password_gives_no_real_token() {
+        let flags = crate::config::Flags { key: Some("/nowhere".into()), ..Default::default() };
+        let loaded = crate::app::Origin { flags, ..Default::default() }.load().unwrap();
+        for (configured, given) in [
+            (Metadata::Token, Metadata::Placeholder),
+            (Metadata::Placeholder, Metadata::Placeholder),
+            (Metadata::Off, Metadata::Off),
+        ] {
+            let settings = from_config::settings(&loaded.settings).unwrap();
+            let settings = local(Settings { metadata: configured, ..settings }, Path::new("/tmp"), "user:password");
+            assert_eq!(settings.metadata, given);
+            assert!(settings.password.is_some() && settings.listeners.control.is_none());
+        }
+    }
 
     #[test]
     fn exit_codes_are_those_of_a_shell() {

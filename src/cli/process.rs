@@ -10,17 +10,25 @@ use tokio::{
 
 use crate::metrics;
 
-/// Raises the number of open files to what is allowed, and closes the process to other eyes: not dumpable (so that
-/// `/proc/self/mem` and `environ` belong to root), no core file.
+/// Closes the process to other eyes: not dumpable, so that `/proc/self/mem` and `environ` belong to root, and no core
+/// file is written. A command that we start is as usual again.
+pub(super) fn close_to_others() {
+    if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
+        tracing::warn!("the process could not be closed to debuggers");
+    }
+}
+
+/// Raises the number of open files to what is allowed, and closes the process to other eyes for good.
 pub(super) fn harden() {
     let files = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
     let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if setrlimit(Resource::Core, none).is_err() || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
-        tracing::warn!("the process could not be closed to debuggers");
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "the limit of core files stays as it is");
     }
+    close_to_others();
 }
 
 /// One thread by default: a sidecar's load fits, and memory is a third.
