@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use prometheus::IntGauge;
 
 use super::{Ground, Shared, identity::Source};
 use crate::{
@@ -54,9 +55,24 @@ where
     ground.tasks.spawn(listener.run(ground.tasks.clone(), move |stream, _| {
         let (tasks, answer, active) = (tasks.clone(), answer.clone(), active.clone());
         async move {
-            active.inc();
+            let _counted = Counted::new(active);
             server::serve(stream, clock, &tasks, answer).await;
-            active.dec();
         }
     }));
+}
+
+/// One open connection on the metrics page, however it ends.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 
 use super::Listeners;
-use crate::net::listener::Listener;
+use crate::net::listener::{Full, Listener};
 
 /// Where a sidecar listens; `None` where it does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,20 +29,20 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    pub(super) fn bind(listeners: &Listeners) -> anyhow::Result<Self> {
-        let one = |name: &str, address: Option<SocketAddr>, most: usize| {
+    pub(super) fn bind(listeners: &Listeners, most_clients: usize) -> anyhow::Result<Self> {
+        let one = |name: &str, address: Option<SocketAddr>, most: usize, full: Full| {
             address
                 .map(|address| {
-                    Listener::bind(address, most)
+                    Listener::bind(address, most, full)
                         .with_context(|| format!("listeners.{name}: cannot listen on {address}"))
                 })
                 .transpose()
         };
         Ok(Self {
-            proxy: one("proxy", listeners.proxy, MOST_CLIENTS)?,
-            metadata: one("metadata", listeners.metadata, MOST_LOCAL)?,
-            health: one("health", listeners.health, MOST_PROBES)?,
-            control: one("control", listeners.control, MOST_PROBES)?,
+            proxy: one("proxy", listeners.proxy, most_clients, Full::Waits)?,
+            metadata: one("metadata", listeners.metadata, MOST_LOCAL, Full::EndsOldest)?,
+            health: one("health", listeners.health, MOST_PROBES, Full::EndsOldest)?,
+            control: one("control", listeners.control, MOST_PROBES, Full::EndsOldest)?,
         })
     }
 
@@ -62,6 +62,5 @@ impl Bound {
     }
 }
 
-const MOST_CLIENTS: usize = 8192;
 const MOST_LOCAL: usize = 256;
 const MOST_PROBES: usize = 16;

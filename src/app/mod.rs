@@ -24,7 +24,7 @@ pub use bound::Addresses;
 pub use parts::upstream;
 pub use post::VerifiedPost;
 pub use reload::Origin;
-pub use settings::{Listeners, Metadata, Settings, Upstream, WaitFor};
+pub use settings::{Listeners, MOST_CLIENTS, Metadata, Settings, Upstream, WaitFor};
 
 use crate::{
     clock::{Clock, Wall},
@@ -107,7 +107,7 @@ impl Sidecar {
     /// When a listener cannot be bound or the roots cannot be read. A bad key or an unwritable trust folder is no
     /// error: it shows on `/startupz`.
     pub fn start(settings: Settings, ground: Ground) -> anyhow::Result<Self> {
-        let bound = bound::Bound::bind(&settings.listeners)?;
+        let bound = bound::Bound::bind(&settings.listeners, settings.most_clients)?;
         let (tls, dialer) = upstream(&settings.upstream, ground.clock)?;
         dialer.own_ports(bound.ports());
         let observer = Arc::new(parts::observer(&ground));
@@ -209,9 +209,9 @@ impl Shared {
         });
         if let Some(listener) = bound.proxy {
             let tasks = ground.tasks.clone();
-            ground.tasks.spawn(listener.run(tasks, move |stream, _| {
+            ground.tasks.spawn(listener.run(tasks, move |stream, seat| {
                 let proxy = proxy.clone();
-                async move { proxy.serve(stream).await }
+                async move { proxy.serve(stream, seat).await }
             }));
         }
         if let Some(listener) = bound.metadata {

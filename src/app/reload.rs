@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{ANNOTATIONS, ConfigNotes, Ground, Settings, Sidecar, WaitFor, admin, from_config};
 use crate::{
     config::{self, Loaded, Sources},
-    net::listener::Listener,
+    net::listener::{Full, Listener},
     shutdown::Tasks,
     telemetry::Logs,
     watch::{Pace, Snapshot},
@@ -167,7 +167,7 @@ impl Follower {
         let tasks = Tasks::new();
         let ground = Ground { tasks: tasks.clone(), ..self.ground.clone() };
         if let Some(address) = config::ListenerSettings::default().health {
-            match Listener::bind(address, 16) {
+            match Listener::bind(address, 16, Full::EndsOldest) {
                 Ok(listener) => admin::serve_health(&ground, listener),
                 Err(error) => tracing::warn!(%error, %address, "probes cannot be answered"),
             }

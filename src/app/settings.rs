@@ -20,6 +20,8 @@ pub struct Settings {
     pub trust: trust::Settings,
     /// Where we listen.
     pub listeners: Listeners,
+    /// How many clients' connections may be open at once, tunnels among them.
+    pub most_clients: usize,
     /// What the metadata door gives.
     pub metadata: Metadata,
     /// What clients of the proxy must give as `Proxy-Authorization` (`user:password`), where loopback is shared with
@@ -32,6 +34,9 @@ pub struct Settings {
     /// The log level that the configuration asks for.
     pub log_level: Option<String>,
 }
+
+/// Two descriptors each, as a rule, and far more than the program in a pod opens.
+pub const MOST_CLIENTS: usize = 8192;
 
 /// How upstreams are reached and verified.
 #[derive(Clone, Debug, Default)]

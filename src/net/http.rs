@@ -27,12 +27,17 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         used.note();
         let refusal = refusals.refusal(request.uri());
-        let answer = answer.clone();
+        let (answer, sealed) = (answer.clone(), refusals.clone());
         async move {
-            Ok::<_, Infallible>(match refusal {
+            let mut response = match refusal {
                 Some(refusal) => refused(refusal.status, refusal.reason.message()),
                 None => answer(request).await,
-            })
+            };
+            // Nothing more comes through behind a CONNECT or a WebSocket handshake, and neither is served here.
+            if sealed.is_sealed() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();

@@ -138,6 +138,22 @@ impl Policy {
         unmatched
     }
 
+    /// What becomes of a CONNECT to a host that we should look inside of and cannot, since the pod's CA does not
+    /// cover it: a tunnel, unless something in there is denied.
+    pub fn connect_unseen(&self, host: &Host) -> Connect {
+        for route in self.routes.iter().filter(|route| route.has_host(host)) {
+            match route.action {
+                Action::Deny => return Connect::Refuse(DenyReason::Route),
+                _ if !route.looks_inside() => return Connect::Tunnel,
+                _ => {}
+            }
+        }
+        match self.unmatched {
+            Unmatched::Pass => Connect::Tunnel,
+            Unmatched::Deny => Connect::Refuse(DenyReason::Unmatched),
+        }
+    }
+
     /// `None` when only a later route can tell.
     fn connect_by(&self, route: &Route, host: &Host) -> Option<Connect> {
         let service = Service::of(host);

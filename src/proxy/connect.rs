@@ -20,6 +20,7 @@ use crate::{
     net::{
         dial::{DialError, Purpose},
         head_gate::HeadGate,
+        listener::Seat,
         transport::Prefixed,
     },
     policy::Connect,
@@ -27,10 +28,10 @@ use crate::{
 
 /// Answers a CONNECT. A refused one closes the connection: what the client already sent after it must never be
 /// read as another request.
-pub(super) async fn serve(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn serve(shared: &Arc<Shared>, mut request: Request<Incoming>, seat: &Seat) -> Response<ResponseBody> {
     let mut record = begin(shared);
     let upgrade = hyper::upgrade::on(&mut request);
-    match open(shared, &request, upgrade, &mut record).await {
+    match open(shared, &request, upgrade, seat, &mut record).await {
         Ok(()) => {
             record.status = http::StatusCode::OK;
             drop(record);
@@ -67,27 +68,32 @@ async fn open(
     shared: &Arc<Shared>,
     request: &Request<Incoming>,
     upgrade: OnUpgrade,
+    seat: &Seat,
     record: &mut Record,
 ) -> Result<(), Failure> {
     let authority = target(request)?;
     record.authority = Some(authority.clone());
     let live = shared.live.borrow().clone();
-    match live.policy.connect(&authority) {
+    let verdict = match (live.policy.connect(&authority), authority.host()) {
+        (Connect::Intercept, Some(host)) if !is_covered(shared, host) => live.policy.connect_unseen(host),
+        (verdict, _) => verdict,
+    };
+    match verdict {
         Connect::Refuse(reason) => Err(Failure::new(Kind::Denied, reason.label(), reason.message())),
-        Connect::Intercept if authority.host().is_some_and(|host| is_covered(shared, host)) => {
+        Connect::Intercept => {
             record.decision = "intercept";
-            intercept_after(shared, authority, upgrade);
+            intercept_after(shared, authority, upgrade, seat.clone());
             Ok(())
         }
-        Connect::Intercept | Connect::Tunnel => {
+        Connect::Tunnel => {
             record.decision = "tunnel";
-            tunnel_after(shared, &authority, upgrade).await
+            tunnel_after(shared, &authority, upgrade, seat.clone()).await
         }
     }
 }
 
-/// Whether the CA may vouch for the name. A host that the configuration named after the CA was made is carried
-/// unseen: clients would refuse our leaf.
+/// Whether the CA may vouch for the name. Clients would refuse our leaf for a host that the configuration named after
+/// the CA was made.
 fn is_covered(shared: &Shared, host: &Host) -> bool {
     shared.leaves.as_ref().is_some_and(|leaves| leaves.ca().covers(host.as_str()))
 }
@@ -106,21 +112,26 @@ fn target(request: &Request<Incoming>) -> Result<Authority, Failure> {
     Ok(authority)
 }
 
-fn intercept_after(shared: &Arc<Shared>, authority: Authority, upgrade: OnUpgrade) {
+fn intercept_after(shared: &Arc<Shared>, authority: Authority, upgrade: OnUpgrade, seat: Seat) {
     let held = shared.clone();
     shared.tasks.spawn(async move {
         let Some(leaves) = held.leaves.clone() else { return };
         if let Some(stream) = upgraded(upgrade).await {
             let active = held.metrics.connections_active.with_label_values(&["intercept"]);
             active.inc();
-            intercept::serve(&held, &leaves, authority, stream).await;
+            intercept::serve(&held, &leaves, authority, stream, seat).await;
             active.dec();
         }
     });
 }
 
 /// Dials before it says 200: a dial failure must not look like a broken tunnel.
-async fn tunnel_after(shared: &Arc<Shared>, authority: &Authority, upgrade: OnUpgrade) -> Result<(), Failure> {
+async fn tunnel_after(
+    shared: &Arc<Shared>,
+    authority: &Authority,
+    upgrade: OnUpgrade,
+    seat: Seat,
+) -> Result<(), Failure> {
     let upstream = shared.dialer.dial(authority, Purpose::Opaque).await.map_err(|error| unreachable(shared, &error))?;
     let (held, work) = (shared.clone(), shared.tasks.begin());
     shared.tasks.spawn(async move {
@@ -130,7 +141,7 @@ async fn tunnel_after(shared: &Arc<Shared>, authority: &Authority, upgrade: OnUp
             tunnel::carry(stream, upstream).await;
             active.dec();
         }
-        drop(work);
+        drop((work, seat));
     });
     Ok(())
 }

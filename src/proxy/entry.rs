@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use base64::Engine as _;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -21,26 +21,27 @@ use super::{
 use crate::{
     net::{
         first_use::FirstUse,
-        head_gate::{HeadGate, Refusals},
+        head_gate::{self, HeadGate, Reason, Refusal, Refusals},
+        listener::Seat,
     },
     secret::Secret,
 };
 
 /// Serves a connection on the proxy port.
-pub(super) async fn serve(shared: &Arc<Shared>, stream: TcpStream) {
+pub(super) async fn serve(shared: &Arc<Shared>, stream: TcpStream, seat: Seat) {
     let active = shared.metrics.connections_active.with_label_values(&["proxy"]);
     active.inc();
-    serve_http1(shared, Door::Forward, stream).await;
+    serve_http1(shared, Door::Forward, stream, seat).await;
     active.dec();
 }
 
 /// HTTP/1.1 on a stream, each request of it through the pipeline.
-pub(super) async fn serve_http1<S>(shared: &Arc<Shared>, door: Door, stream: S)
+pub(super) async fn serve_http1<S>(shared: &Arc<Shared>, door: Door, stream: S, seat: Seat)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (gate, refusals) = HeadGate::http1_only(stream, shared.clock);
-    let context = Arc::new(Context::new(shared, door, refusals.clone()));
+    let context = Arc::new(Context::new(shared, door, refusals.clone(), seat));
     let held = context.clone();
     let service = service_fn(move |request| {
         let context = context.clone();
@@ -70,35 +71,38 @@ pub(super) struct Context {
     pub(super) door: Door,
     pub(super) refusals: Refusals,
     pub(super) first_use: FirstUse,
+    /// Tunnels take a clone along: they outlive the connection that they came out of.
+    pub(super) seat: Seat,
 }
 
 impl Context {
-    pub(super) fn new(shared: &Arc<Shared>, door: Door, refusals: Refusals) -> Self {
-        Self { shared: shared.clone(), door, refusals, first_use: FirstUse::default() }
+    pub(super) fn new(shared: &Arc<Shared>, door: Door, refusals: Refusals, seat: Seat) -> Self {
+        Self { shared: shared.clone(), door, refusals, first_use: FirstUse::default(), seat }
     }
 }
 
-async fn dispatch(context: &Arc<Context>, request: Request<Incoming>) -> Response<ResponseBody> {
+/// One request of a connection; what came by HTTP/2 has passed no gate.
+pub(super) async fn dispatch(context: &Arc<Context>, request: Request<Incoming>) -> Response<ResponseBody> {
     let shared = &context.shared;
     // Not for a CONNECT or WebSocket handshake: a connection that was told to go would say `Connection: close` to it.
     if !context.refusals.is_sealed() {
         context.first_use.note();
     }
-    if let Some(refusal) = context.refusals.refusal(request.uri()) {
-        let failure = Failure::new(Kind::Refused(refusal.status), refusal.reason.label(), refusal.reason.message());
-        return refuse(shared, &failure);
+    let refusal = match request.version() {
+        Version::HTTP_2 => head_gate::refuses_h2(&request).map(Refusal::from),
+        _ => context.refusals.refusal(request.uri()),
+    };
+    if let Some(refusal) = refusal {
+        return refuse(shared, &request, &refused(refusal));
     }
     if let (Door::Forward, Some(password)) = (&context.door, &shared.password)
         && !gives(&request, password)
     {
-        return ask_for_password(shared);
+        return ask_for_password(shared, &request);
     }
     match (request.method(), &context.door) {
-        (&Method::CONNECT, Door::Forward) => Box::pin(connect::serve(shared, request)).await,
-        (&Method::CONNECT, Door::Intercept(_)) => {
-            let status = Kind::Refused(StatusCode::METHOD_NOT_ALLOWED);
-            refuse(shared, &Failure::new(status, "connect_inside", "CONNECT is accepted on the proxy port only"))
-        }
+        (&Method::CONNECT, Door::Forward) => Box::pin(connect::serve(shared, request, &context.seat)).await,
+        (&Method::CONNECT, Door::Intercept(_)) => refuse(shared, &request, &refused(Reason::TunnelRefused.into())),
         (&Method::OPTIONS, Door::Forward) if request.uri() == "*" => {
             let mut response = Response::new(ResponseBody::Empty);
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -125,19 +129,28 @@ fn gives(request: &Request<Incoming>, password: &Secret) -> bool {
 }
 
 /// The one 407: curl and others give their password only when asked.
-fn ask_for_password(shared: &Shared) -> Response<ResponseBody> {
+fn ask_for_password(shared: &Shared, request: &Request<Incoming>) -> Response<ResponseBody> {
     let status = Kind::Refused(StatusCode::PROXY_AUTHENTICATION_REQUIRED);
-    let mut response = refuse(shared, &Failure::new(status, "proxy_password", "this proxy belongs to another program"));
+    let failure = Failure::new(status, "proxy_password", "this proxy belongs to another program");
+    let mut response = refuse(shared, request, &failure);
     let challenge = HeaderValue::from_static("Basic realm=\"bearerd\"");
     response.headers_mut().insert(header::PROXY_AUTHENTICATE, challenge);
     response
 }
 
-/// Answers, counts and closes.
-fn refuse(shared: &Shared, failure: &Failure) -> Response<ResponseBody> {
+/// What breaks a rule about heads.
+fn refused(refusal: Refusal) -> Failure {
+    Failure::new(Kind::Refused(refusal.status), refusal.reason.label(), refusal.reason.message())
+}
+
+/// Answers, counts and closes; of HTTP/2 only the stream.
+fn refuse(shared: &Shared, request: &Request<Incoming>, failure: &Failure) -> Response<ResponseBody> {
     shared.metrics.requests_refused.with_label_values(&[failure.reason]).inc();
     tracing::warn!(reason = failure.reason, code = failure.status().as_u16(), "refused a request: {}", failure.message);
     let mut response = failure.response(false);
+    if request.version() == Version::HTTP_2 {
+        return if request.method() == Method::HEAD { response.map(|_| ResponseBody::Empty) } else { response };
+    }
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -159,7 +172,7 @@ mod tests {
     use super::*;
 
     /// The size of the future that `serve` returns, without making one.
-    fn size<'a, F>(_: impl FnOnce(&'a Arc<Shared>, TcpStream) -> F) -> usize {
+    fn size<'a, F>(_: impl FnOnce(&'a Arc<Shared>, TcpStream, Seat) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -139,7 +139,7 @@ pub const REFUSAL_LABELS: [&str; 12] = [
     "bad_authority",
     "bad_target",
     "client_body",
-    "connect_inside",
+    "h2_preface",
     "no_credential",
     "no_h2",
     "not_a_proxy_request",

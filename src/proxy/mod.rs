@@ -29,7 +29,7 @@ pub use error::REFUSAL_LABELS;
 use crate::{
     clock::Clock,
     metrics::Metrics,
-    net::{dial::SharedDialer, pool::Pool},
+    net::{dial::SharedDialer, listener::Seat, pool::Pool},
     policy::{Placeholder, Policy},
     secret::Secret,
     shutdown::Tasks,
@@ -98,8 +98,8 @@ impl Proxy {
         Self { shared: Arc::new(Shared { parts }) }
     }
 
-    /// Serves one client connection until it ends.
-    pub async fn serve(&self, stream: TcpStream) {
-        entry::serve(&self.shared, stream).await;
+    /// Serves one client connection until it ends. A tunnel that it became keeps its seat.
+    pub async fn serve(&self, stream: TcpStream, seat: Seat) {
+        entry::serve(&self.shared, stream, seat).await;
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bearerd::{
-    app::{Addresses, Ground, Listeners, Metadata, Settings, Sidecar, Upstream, WaitFor, trust},
+    app::{Addresses, Ground, Listeners, MOST_CLIENTS, Metadata, Settings, Sidecar, Upstream, WaitFor, trust},
     authority::{Authority, Host},
     clock::Clock,
     credential::{CredentialName, Kind, Spec, expand_scope},
@@ -264,6 +264,7 @@ fn settings(google: &FakeGoogle, dir: &Path) -> Settings {
         upstream: Upstream { dial: dial::Settings::default(), extra_roots: Some(google.ca_pem().into_bytes()) },
         trust: trust::Settings { public: dir.join("trust"), private: dir.join("private") },
         listeners: Listeners { proxy: any, metadata: any, health: any, control: any },
+        most_clients: MOST_CLIENTS,
         metadata: Metadata::Placeholder,
         wait_for: WaitFor::Token,
         password: None,

@@ -19,6 +19,7 @@ mod connect;
 mod drain;
 mod exchange;
 mod grpc;
+mod hostile;
 mod inject;
 mod metadata;
 mod outage;

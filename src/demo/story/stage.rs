@@ -11,7 +11,7 @@ use super::{
     steps::{Expecting as _, Failed},
 };
 use crate::{
-    app::{Addresses, Ground, Listeners, Metadata, Settings, Sidecar, Upstream, WaitFor, trust},
+    app::{Addresses, Ground, Listeners, MOST_CLIENTS, Metadata, Settings, Sidecar, Upstream, WaitFor, trust},
     authority::{Authority, Host},
     clock::Clock,
     credential::{CredentialName, Kind, Spec, expand_scope},
@@ -216,6 +216,7 @@ fn settings(
         },
         trust: trust::Settings { public: folder.join("trust"), private: folder.join("private") },
         listeners: Listeners { proxy: free, metadata: free, health: free, control: free },
+        most_clients: MOST_CLIENTS,
         metadata: Metadata::Placeholder,
         wait_for: WaitFor::Token,
         password: None,

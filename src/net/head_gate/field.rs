@@ -25,6 +25,11 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// A name that something else has parsed.
+    pub(super) fn named(name: &'a [u8]) -> Self {
+        Self { name, value: &[] }
+    }
+
     /// Whether the name is `lower`, in any case.
     pub(super) fn is(&self, lower: &[u8]) -> bool {
         self.name.eq_ignore_ascii_case(lower)

@@ -12,6 +12,7 @@
 mod chunked;
 mod class;
 mod field;
+mod h2;
 mod head;
 mod host;
 mod line;
@@ -35,6 +36,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::machine::{Machine, Verdict};
 pub use self::{
+    h2::refuses_h2,
     reason::{Reason, Refusal},
     refusals::Refusals,
 };

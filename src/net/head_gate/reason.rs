@@ -38,6 +38,8 @@ pub enum Reason {
     Method,
     /// TRACE or TRACK: the answer would show the client what we added to its request.
     MethodRefused,
+    /// CONNECT where tunnels are not opened.
+    TunnelRefused,
     /// Neither HTTP/1.1 nor HTTP/1.0.
     Version,
     /// The target has a form its method may not have, or bytes no target has.
@@ -103,6 +105,7 @@ impl Reason {
         Self::RequestLine,
         Self::Method,
         Self::MethodRefused,
+        Self::TunnelRefused,
         Self::Version,
         Self::Target,
         Self::TargetTooLong,
@@ -134,7 +137,7 @@ impl Reason {
     /// The status a refused head is answered with.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodRefused | Self::TunnelRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -163,6 +166,7 @@ impl Reason {
             Self::RequestLine => ("request_line", "the request line is not method, target and version"),
             Self::Method => ("method", "the method is not a token of at most 64 bytes"),
             Self::MethodRefused => ("method_refused", "TRACE and TRACK are not served"),
+            Self::TunnelRefused => ("connect_inside", "CONNECT is accepted on the proxy port only"),
             Self::Version => ("version", "the version is neither HTTP/1.1 nor HTTP/1.0"),
             Self::Target => ("target", "the request target is malformed or not fit for its method"),
             Self::TargetTooLong => ("target_too_long", "the request target is longer than 8 KiB"),

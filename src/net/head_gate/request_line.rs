@@ -44,7 +44,7 @@ impl RequestLine {
             b"HTTP/1.0" => true,
             _ => return Err(Reason::Version),
         };
-        if method.eq_ignore_ascii_case(b"TRACE") || method.eq_ignore_ascii_case(b"TRACK") {
+        if echoes(method) {
             return Err(Reason::MethodRefused);
         }
         if is_target(method, target) {
@@ -53,6 +53,11 @@ impl RequestLine {
             Err(Reason::Target)
         }
     }
+}
+
+/// Whether the answer to the method is the request itself, with what we added to it.
+pub(super) fn echoes(method: &[u8]) -> bool {
+    method.eq_ignore_ascii_case(b"TRACE") || method.eq_ignore_ascii_case(b"TRACK")
 }
 
 fn is_target(method: &[u8], target: &[u8]) -> bool {

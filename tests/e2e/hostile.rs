@@ -1,0 +1,148 @@
+//! What a hostile application, upstream or neighbour tries, beyond what the other files hold.
+
+use bearerd::policy::{Action, HostPattern, Policy, Route, Unmatched};
+use http::Request;
+use tokio::net::TcpStream;
+
+use crate::{
+    bed::{Bed, STORAGE, World, apis, send_to},
+    client::{Door, empty, get, with},
+    raw,
+};
+
+#[tokio::test]
+async fn h2_streams_are_held_to_what_the_gate_asks_of_http1() {
+    let bed = Bed::start().await;
+    for (method, status, reason) in
+        [("TRACE", 405, "method_refused"), ("TRACK", 405, "method_refused"), ("CONNECT", 405, "connect_inside")]
+    {
+        let mut client = bed.client(Door::InterceptH2, STORAGE).await;
+        let request = Request::builder().method(method).uri("/echo").body(empty()).unwrap();
+        let response = client.send(request).await;
+        assert_eq!(response.status(), status, "{method}");
+        assert_eq!(response.headers()["x-bearerd-error"], reason, "{method}");
+        assert_eq!(bed.google.request_count(), 0, "{method} went upstream");
+        assert!(bed.refused(reason) > 0, "{method} is counted");
+    }
+    let mut client = bed.client(Door::InterceptH2, STORAGE).await;
+    for field in [("authorization_", "Bearer x"), ("x_goog_user_project", "payer")] {
+        assert_eq!(client.call(with(get("/echo"), &[field])).await.status(), 400, "{field:?}");
+    }
+    assert_eq!(bed.google.request_count(), 0);
+    assert_eq!(client.call(get("/echo")).await.status(), 200, "the connection serves on");
+}
+
+#[tokio::test]
+async fn after_alpn_h2_anything_but_its_preface_closes_the_connection() {
+    let bed = Bed::start().await;
+    for first in ["GET / HTTP/1.1\r\nHost: storage.googleapis.com\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"] {
+        let mut stream = bed.connect(STORAGE, &[b"h2"]).await;
+        raw::write(&mut stream, first.as_bytes()).await;
+        let answer = raw::rest(&mut stream).await;
+        assert!(!answer.starts_with(b"HTTP/"), "an HTTP/1 answer on an HTTP/2 connection");
+    }
+    assert_eq!(bed.google.request_count(), 0);
+}
+
+/// The pod's CA is older than the configuration, or narrower: then nobody sees inside.
+#[tokio::test]
+async fn a_deny_that_cannot_be_looked_into_is_no_tunnel() {
+    let deny = |paths: &[&str]| Route {
+        name: "never".to_owned(),
+        hosts: vec![HostPattern::parse("partner.test").unwrap()],
+        paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        action: Action::Deny,
+        ..Route::google_apis(apis())
+    };
+    for paths in [&["/admin"][..], &[]] {
+        let bed = Bed::with(|settings| {
+            settings.policy = Policy::new(vec![deny(paths), Route::google_apis(apis())], Unmatched::Pass, apis());
+        })
+        .await;
+        let refusal = bed.tunnel("partner.test:443").await.unwrap_err();
+        assert_eq!((refusal.status(), refusal.field("x-bearerd-error")), (403, Some("route")), "{paths:?}");
+    }
+}
+
+/// A tunnel outlives the connection that it came out of; uncounted, tunnels would have no bound.
+#[tokio::test]
+async fn tunnels_count_among_the_connections_that_may_be_open() {
+    let bed = Bed::with(|settings| settings.most_clients = 1).await;
+    for alpn in [&b"h2"[..], b"http/1.1"] {
+        let first = bed.connect(STORAGE, &[alpn]).await;
+        let mut second = raw::proxy(&bed).await;
+        raw::write(&mut second, b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        // Far longer than an answer would take, without a clock.
+        for _ in 0..20 {
+            let mut probe = TcpStream::connect(bed.addresses.health.unwrap()).await.unwrap();
+            raw::write(&mut probe, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            assert_eq!(raw::answer(&mut probe).await.status(), 200);
+        }
+        assert_eq!(second.try_read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        drop(first);
+        assert_eq!(raw::answer(&mut second).await.status(), 204);
+    }
+}
+
+/// The health port is open to the cluster: who only holds connections must not make the kubelet's probes fail.
+#[tokio::test]
+async fn silent_connections_do_not_keep_probes_out() {
+    let bed = Bed::start().await;
+    let health = bed.addresses.health.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(health).await.unwrap());
+    }
+    let mut probe = TcpStream::connect(health).await.unwrap();
+    raw::write(&mut probe, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(raw::answer(&mut probe).await.status(), 200);
+    assert!(bed.metric("connections_active{door=\"health\"}") <= 16);
+}
+
+/// Upstreams choose the names in their certificates; a thousand of them are no error message.
+#[tokio::test]
+async fn a_certificate_for_many_other_names_is_refused_in_few_words() {
+    let world = World::new().await;
+    let names: Vec<String> = (0..1000).map(|number| format!("marker-{number}.test")).collect();
+    let (address, ca) = impostor(&world, names).await;
+    let bed = world.start(|settings| {
+        settings.upstream.extra_roots.get_or_insert_default().extend(ca.into_bytes());
+        send_to(settings, STORAGE, 443, address);
+    });
+    for door in [Door::Forward, Door::InterceptH2] {
+        let response = bed.client(door, STORAGE).await.call(get("/echo")).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["x-bearerd-error"]),
+            (502, &"certificate".parse().unwrap())
+        );
+        let body = String::from_utf8_lossy(response.body()).into_owned();
+        assert!(body.contains("it is for other names") && !body.contains("marker") && body.len() < 1024, "{body}");
+    }
+}
+
+/// A TLS server whose certificate, from a CA that is trusted, is for these names only.
+async fn impostor(world: &World, names: Vec<String>) -> (std::net::SocketAddr, String) {
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(names).unwrap();
+    let leaf = leaf.signed_by(&key, &rcgen::Issuer::from_params(&ca, &ca_key)).unwrap();
+    let der = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(bearerd::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.into()], der)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    world.tasks.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = acceptor.accept(stream).await;
+        }
+    });
+    (address, ca_pem)
+}
