@@ -28,45 +28,59 @@ pub struct Report {
 
 #[derive(Debug)]
 struct Row {
-    good: bool,
+    mark: Mark,
     what: String,
     result: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Good,
+    Odd,
+    Bad,
 }
 
 impl Report {
     /// Whether nothing is wrong.
     pub fn is_good(&self) -> bool {
-        self.rows.iter().all(|row| row.good)
+        self.rows.iter().all(|row| row.mark != Mark::Bad)
     }
 
     /// A line for each thing looked at.
     pub fn table(&self) -> String {
         let width = self.rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
         let mut table = String::new();
-        for Row { good, what, result } in &self.rows {
-            let mark = if *good { "ok  " } else { "FAIL" };
+        for Row { mark, what, result } in &self.rows {
+            let mark = match mark {
+                Mark::Good => "ok  ",
+                Mark::Odd => "warn",
+                Mark::Bad => "FAIL",
+            };
             // Writing to a String cannot fail.
             let _ = writeln!(table, "{mark}  {what:width$}  {result}");
         }
         table
     }
 
-    fn add(&mut self, good: bool, what: impl Into<String>, result: impl Into<String>) {
-        self.rows.push(Row { good, what: what.into(), result: result.into() });
+    fn add(&mut self, mark: Mark, what: impl Into<String>, result: impl Into<String>) {
+        self.rows.push(Row { mark, what: what.into(), result: result.into() });
     }
 }
 
 /// Looks at everything; `offline` asks no token endpoint.
 pub async fn run(loaded: &Loaded, offline: bool, clock: Clock) -> Report {
     let mut report = Report::default();
-    report.add(true, "configuration", format!("{} routes", loaded.settings.policy.routes.len()));
+    report.add(Mark::Good, "configuration", summary(&loaded.settings));
     for warning in &loaded.warnings {
-        report.add(true, "warning", warning.to_string());
+        report.add(Mark::Odd, "configuration", warning.to_string());
+    }
+    if !loaded.settings.policy.routes.iter().any(|route| route.action == Action::Inject) {
+        report.add(Mark::Odd, "routes", "none has the action inject, so no request gets a token");
     }
     let exchange = match exchange(&loaded.settings, clock) {
         Ok(exchange) => Some(exchange).filter(|_| !offline),
         Err(error) => {
-            report.add(false, "upstream", format!("{error:#}"));
+            report.add(Mark::Bad, "upstream", format!("{error:#}"));
             None
         }
     };
@@ -74,6 +88,18 @@ pub async fn run(loaded: &Loaded, offline: bool, clock: Clock) -> Report {
         check_credential(&mut report, &spec, exchange.as_ref()).await;
     }
     report
+}
+
+/// `2 credentials (default, reports), 1 route (google-apis)`.
+fn summary(settings: &config::Settings) -> String {
+    let counted = |what: &str, names: Vec<&str>| match names.len() {
+        0 => format!("no {what}"),
+        1 => format!("1 {what} ({})", names.join(", ")),
+        count => format!("{count} {what}s ({})", names.join(", ")),
+    };
+    let credentials = settings.credentials.iter().map(|credential| credential.name.as_str()).collect();
+    let routes = settings.policy.routes.iter().map(|route| route.name.as_str()).collect();
+    format!("{}, {}", counted("credential", credentials), counted("route", routes))
 }
 
 async fn check_credential(report: &mut Report, spec: &Spec, exchange: Option<&Exchange>) {
@@ -84,10 +110,10 @@ async fn check_credential(report: &mut Report, spec: &Spec, exchange: Option<&Ex
         match source {
             Ok(source) => {
                 let id = source.key_id().unwrap_or("without id");
-                report.add(true, format!("key {name}/{file}"), format!("{} ({id})", source.account()));
+                report.add(Mark::Good, format!("key {name}"), format!("{file}: {} (key {id})", source.account()));
                 usable.push(source);
             }
-            Err(problem) => report.add(false, format!("key {name}/{file}"), problem),
+            Err(problem) => report.add(Mark::Bad, format!("key {name}"), format!("{file}: {problem}")),
         }
     }
     let Some(exchange) = exchange else { return };
@@ -96,10 +122,19 @@ async fn check_credential(report: &mut Report, spec: &Spec, exchange: Option<&Ex
     }
     match first_token(&usable, exchange).await {
         Ok(token) => {
-            report.add(true, format!("exchange {name}"), format!("a token for {} s", token.lifetime.as_secs()));
+            let minutes = token.lifetime.as_secs() / 60;
+            report.add(Mark::Good, format!("token {name}"), format!("Google gave one for {minutes} min"));
         }
-        Err(error) => report.add(false, format!("exchange {name}"), format!("{error:#}")),
+        Err(error) => report.add(Mark::Bad, format!("token {name}"), format!("{error:#}")),
     }
+}
+
+/// Why a credential has no key to work with; `None` when it has one.
+pub fn unusable(spec: &Spec) -> Option<String> {
+    let keys = keys(spec);
+    let problem = |(file, source): (String, Result<Source, String>)| Some(format!("{file}: {}", source.err()?));
+    let is_usable = keys.iter().any(|(_, source)| source.is_ok());
+    (!is_usable).then(|| keys.into_iter().filter_map(problem).collect::<Vec<_>>().join("; "))
 }
 
 /// Each file of a credential, read or refused; a path without any is one refusal.
@@ -127,10 +162,31 @@ async fn first_token(sources: &[Source], exchange: &Exchange) -> anyhow::Result<
     for source in sources {
         match source.fetch(&Want::Access, exchange).await {
             Ok(token) => return Ok(token),
-            Err(error) => last = anyhow::anyhow!("{} ({})", error, error.label()),
+            Err(error) => {
+                let advice = advice(error.label()).map(|advice| format!("; {advice}")).unwrap_or_default();
+                last = anyhow::anyhow!("{error} ({}){advice}", error.label());
+            }
         }
     }
     Err(last)
+}
+
+/// What to do about a failed fetch, where that is not plain from the error.
+fn advice(label: &str) -> Option<&'static str> {
+    Some(match label {
+        "dns" | "connect" | "timeout" => {
+            "is there a way out to oauth2.googleapis.com:443? behind a proxy, set upstream.parentProxy"
+        }
+        "certificate" | "tls" => "does something on the way end TLS? give its roots in upstream.extraRoots",
+        "clock" => "set this machine's clock",
+        "invalid_signature" | "invalid_grant" => {
+            "was the key deleted? gcloud iam service-accounts keys list --iam-account ACCOUNT"
+        }
+        "account_not_found" | "account_disabled" => {
+            "look at the account with gcloud iam service-accounts describe ACCOUNT"
+        }
+        _ => return None,
+    })
 }
 
 /// How a token endpoint is reached with these settings.
@@ -168,15 +224,15 @@ pub async fn mint(config: &config::Settings, name: &str, exchange: &Exchange) ->
 /// # Errors
 /// When method, URL or a header cannot be read; says what is accepted.
 pub fn explain(config: &config::Settings, method: &str, url: &str, headers: &[String]) -> Result<String, String> {
-    let method: Method = method.parse().map_err(|_| format!("{method:?} is no HTTP method; want GET, POST, …"))?;
+    let method: Method = method.parse().map_err(|_| "not an HTTP method; want GET, POST, …".to_owned())?;
     let uri: Uri = url.parse().map_err(|_| "the URL cannot be read; want https://HOST/PATH".to_owned())?;
     let (Some(scheme), Some(claimed)) = (uri.scheme_str(), uri.authority()) else {
-        return Err("the URL names no host; want https://HOST/PATH".to_owned());
+        return Err("the URL is not whole; want https://HOST/PATH".to_owned());
     };
     let port = match scheme {
         "https" => 443,
         "http" => 80,
-        _ => return Err("the URL's scheme is not http or https".to_owned()),
+        _ => return Err("the URL's scheme is neither https nor http; want https://HOST/PATH".to_owned()),
     };
     let headers = header_map(headers)?;
     let written = Authority::parse(claimed.as_str(), Some(port)).map_err(|error| error.to_string())?;
@@ -187,48 +243,50 @@ pub fn explain(config: &config::Settings, method: &str, url: &str, headers: &[St
     let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let facts = Facts { authority: &authority, method: &method, target, headers: &headers, placeholder: None };
     let decision = policy.decide(&facts);
-    Ok(words(&policy.connect(&authority), &decision, &authority, upgraded))
+    let way = match scheme {
+        "http" if upgraded => "plain http to bearerd, sent on over TLS to port 443".to_owned(),
+        "http" => "plain http through the proxy".to_owned(),
+        _ => match policy.connect(&authority) {
+            Connect::Intercept => "CONNECT, TLS ended in bearerd: it sees each request".to_owned(),
+            Connect::Tunnel => "CONNECT, a tunnel: bytes are carried unseen, nothing can be added".to_owned(),
+            Connect::Refuse(reason) => format!("CONNECT, refused with 403 ({})", reason.label()),
+        },
+    };
+    let note = if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+        "note    methods are case-sensitive: GET is not get\n"
+    } else {
+        ""
+    };
+    let (route, result) = words(&decision);
+    Ok(format!("goes to {authority}\nway     {way}\nroute   {route}\nresult  {result}\n{note}"))
 }
 
-fn words(connect: &Connect, decision: &Decision<'_>, authority: &Authority, upgraded: bool) -> String {
-    let mut text = format!("authority   {authority}\n");
-    let way = match connect {
-        Connect::Intercept => "TLS is ended in bearerd, each request is judged".to_owned(),
-        Connect::Tunnel => "bytes are carried unseen, without a credential".to_owned(),
-        Connect::Refuse(reason) => format!("refused: {} ({})", reason.message(), reason.label()),
-    };
-    let _ = writeln!(text, "CONNECT     {way}");
-    if upgraded {
-        text.push_str("http://     sent on over TLS to port 443\n");
-    }
-    let (route, outcome) = match decision {
+/// The route and what becomes of the request.
+fn words(decision: &Decision<'_>) -> (String, String) {
+    let (route, result) = match decision {
         Decision::Inject { route } => {
-            let what =
-                format!("injected: {} token of credential {} in {}", route.token, route.credential, route.header);
-            (Some(*route), what)
+            let result = format!(
+                "gets the {} token of credential '{}' in its header {}",
+                route.token, route.credential, route.header
+            );
+            (Some(*route), result)
         }
         Decision::Pass { route, reason, .. } => {
-            (*route, format!("passed without a token: {} ({})", reason.message(), reason.label()))
+            (*route, format!("passes without a token: {} ({})", reason.message(), reason.label()))
         }
         Decision::Deny { route, reason } => {
-            (*route, format!("denied with 403: {} ({})", reason.message(), reason.label()))
+            (*route, format!("refused with 403: {} ({})", reason.message(), reason.label()))
         }
     };
-    let route =
-        route.map_or_else(|| "none matches".to_owned(), |route| format!("{} ({})", route.name, action(route.action)));
-    let _ = writeln!(text, "route       {route}\nresult      {outcome}");
-    text
-}
-
-fn action(action: Action) -> &'static str {
-    action.as_str()
+    let route = route.map_or_else(|| "none matches".to_owned(), |route| format!("{} ({})", route.name, route.action));
+    (route, result)
 }
 
 fn header_map(lines: &[String]) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for line in lines {
-        let (name, value) = line.split_once(':').ok_or("a header without a colon; want `name: value`")?;
-        let name: HeaderName = name.trim().parse().map_err(|_| "a header's name is not valid; want `name: value`")?;
+        let (name, value) = line.split_once(':').ok_or("a header without a colon; want 'name: value'")?;
+        let name: HeaderName = name.trim().parse().map_err(|_| "a header's name is not valid; want 'name: value'")?;
         let value: HeaderValue =
             value.trim().parse().map_err(|_| "a header's value is not valid; want visible ASCII")?;
         headers.append(name, value);

@@ -110,9 +110,17 @@ pub fn environment(wanted: &Wanted, existing: &BTreeMap<String, Existing>) -> Ve
     plan.out
 }
 
-/// The warnings, each with the name of its variable.
-pub fn warnings(variables: &[Variable]) -> impl Iterator<Item = String> {
-    variables.iter().filter_map(|variable| Some(format!("{}: {}", variable.name, variable.warning.as_ref()?)))
+/// The warnings, each once, with the names of its variables.
+pub fn warnings(variables: &[Variable]) -> Vec<String> {
+    let mut grouped: Vec<(&str, Vec<&str>)> = Vec::new();
+    for variable in variables {
+        let Some(warning) = &variable.warning else { continue };
+        match grouped.iter_mut().find(|(known, _)| known == warning) {
+            Some((_, names)) => names.push(variable.name),
+            None => grouped.push((warning, vec![variable.name])),
+        }
+    }
+    grouped.into_iter().map(|(warning, names)| format!("{}: {warning}", names.join(", "))).collect()
 }
 
 impl fmt::Debug for Variable {
@@ -244,7 +252,7 @@ fn trust(wanted: &Wanted, plan: &mut Plan<'_>) {
     for name in BUNDLES {
         plan.family(&[name], &trust.bundle, OTHER_ROOTS);
     }
-    plan.family(&["NODE_EXTRA_CA_CERTS"], &trust.ca, OTHER_ROOTS);
+    plan.family(&[EXTRA], &trust.ca, OTHER_ROOTS);
 }
 
 /// A JVM reads no proxy or trust variable, only properties. Of two the last wins, so a group of which the user sets any
@@ -340,7 +348,7 @@ const DIRECT: [&str; 7] =
     ["localhost", "127.0.0.1", "::1", "169.254.169.254", "metadata.google.internal", ".svc", ".cluster.local"];
 
 /// Each replaces the built-in roots of someone: OpenSSL and Go, requests, curl, httplib2, gRPC core, gcloud.
-const BUNDLES: [&str; 6] = [
+pub const BUNDLES: [&str; 6] = [
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
@@ -349,12 +357,15 @@ const BUNDLES: [&str; 6] = [
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
 ];
 
+/// Adds to the built-in roots, where Node looks for more.
+pub const EXTRA: &str = "NODE_EXTRA_CA_CERTS";
+
 const OTHER_PROXY: &str = "already set, so clients that read it do not come through bearerd; chain that proxy with upstream.parentProxy instead";
 const HIDDEN_LIST: &str =
     "set from a reference, so nothing could be added; loopback, the metadata server and cluster names must be in it";
 const PAST_US: &str = "sends requests to Google past bearerd, where they get no credential";
-const OTHER_ROOTS: &str = "already set, so HTTPS to intercepted hosts will fail for clients that read it unless that file holds bearerd's CA; \
-     or unset it and give its roots to upstream.extraRoots";
+const OTHER_ROOTS: &str = "already set, so HTTPS to intercepted hosts fails for clients that read it unless that file holds bearerd's CA; \
+     unset it, and give its roots to upstream.extraRoots if Google is reached through them";
 const HIDDEN_OPTIONS: &str =
     "set from a reference, so nothing could be added; a JVM will not find the proxy or trust its CA";
 const OTHER_OPTIONS: &str =

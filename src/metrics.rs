@@ -69,9 +69,21 @@ impl Metrics {
         let registry = Registry::new();
         let make = Maker { registry: &registry };
         let metrics = Self {
-            http_requests: make.counters("http_requests_total", "Requests answered.", &["route", "method", "code"])?,
-            http_request_duration: make.durations("http_request_duration_seconds", &["route"])?,
-            requests_refused: make.counters("requests_refused_total", "Requests refused.", &["reason"])?,
+            http_requests: make.counters(
+                "http_requests_total",
+                "Requests answered, refused ones too; code 499 is a client that left.",
+                &["route", "method", "code"],
+            )?,
+            http_request_duration: make.durations(
+                "http_request_duration_seconds",
+                "From the first byte of a request's head to the last of its answer.",
+                &["route"],
+            )?,
+            requests_refused: make.counters(
+                "requests_refused_total",
+                "Requests and connections refused by bearerd itself.",
+                &["reason"],
+            )?,
             requests_passed: make.counters(
                 "requests_passed_total",
                 "Requests passed on without a credential.",
@@ -88,13 +100,13 @@ impl Metrics {
                 "Token fetches that failed.",
                 &["credential", "reason"],
             )?,
-            token_refresh_duration: make.duration("token_refresh_duration_seconds")?,
+            token_refresh_duration: make.duration("token_refresh_duration_seconds", "How long fetches took.")?,
             token_expiry: make.gauges(
                 "token_expiry_timestamp_seconds",
-                "When the current token ends.",
+                "When the newest token ends; stays after its end.",
                 &["credential"],
             )?,
-            key_info: make.gauges("key_info", "The key in use.", &["credential", "key_id"])?,
+            key_info: make.gauges("key_info", "The key in use: 1.", &["credential", "key_id"])?,
             key_load_failures: make.counters(
                 "key_load_failures_total",
                 "Key files that could not be used.",
@@ -120,15 +132,17 @@ impl Metrics {
 
     /// What was refused so far, by reason, without the reasons that never occurred.
     pub fn refusals(&self) -> BTreeMap<String, u64> {
-        let families = self.requests_refused.collect();
-        let series = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
-        series
-            .filter_map(|series| {
-                let reason = series.get_label().first()?.value().to_owned();
-                let count = series.get_counter().get_value() as u64;
-                (count > 0).then_some((reason, count))
-            })
-            .collect()
+        sums(&self.requests_refused, "reason")
+    }
+
+    /// What was passed on without a credential so far, by reason, without the reasons that never occurred.
+    pub fn passed(&self) -> BTreeMap<String, u64> {
+        sums(&self.requests_passed, "reason")
+    }
+
+    /// What was answered so far, by route.
+    pub fn requests(&self) -> BTreeMap<String, u64> {
+        sums(&self.http_requests, "route")
     }
 
     /// The page that Prometheus scrapes.
@@ -140,6 +154,19 @@ impl Metrics {
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut page);
         String::from_utf8(page).unwrap_or_default()
     }
+}
+
+/// The sums of a family by one of its labels, without those that are 0.
+fn sums(family: &IntCounterVec, label: &str) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for series in family.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
+        let named = series.get_label().iter().find(|pair| pair.name() == label);
+        let count = series.get_counter().get_value() as u64;
+        if let Some(pair) = named.filter(|_| count > 0) {
+            *sums.entry(pair.value().to_owned()).or_default() += count;
+        }
+    }
+    sums
 }
 
 /// Called by the panic hook.
@@ -176,14 +203,14 @@ impl Maker<'_> {
         Ok(series)
     }
 
-    fn durations(&self, name: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
-        let series = HistogramVec::new(histogram(name), labels)?;
+    fn durations(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
+        let series = HistogramVec::new(histogram(name, help), labels)?;
         self.registry.register(Box::new(series.clone()))?;
         Ok(series)
     }
 
-    fn duration(&self, name: &str) -> prometheus::Result<Histogram> {
-        let series = Histogram::with_opts(histogram(name))?;
+    fn duration(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {
+        let series = Histogram::with_opts(histogram(name, help))?;
         self.registry.register(Box::new(series.clone()))?;
         Ok(series)
     }
@@ -193,8 +220,7 @@ fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("bearerd_{name}"), help)
 }
 
-fn histogram(name: &str) -> HistogramOpts {
-    let help = "How long it took.";
+fn histogram(name: &str, help: &str) -> HistogramOpts {
     HistogramOpts::new(format!("bearerd_{name}"), help).buckets(BUCKETS.to_vec())
 }
 

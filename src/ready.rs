@@ -25,6 +25,13 @@ impl Readiness {
         self.lock().insert(name.to_owned(), reason.into());
     }
 
+    /// Changes the reason of a condition that is still waited for; one that is met stays met.
+    pub fn because(&self, name: &str, reason: impl Into<String>) {
+        if let Some(known) = self.lock().get_mut(name) {
+            *known = reason.into();
+        }
+    }
+
     /// Marks a condition as met, and says whether it was not before. It never blocks again, unless it is set again.
     pub fn met(&self, name: &str) -> bool {
         self.lock().remove(name).is_some()
@@ -58,7 +65,10 @@ mod tests {
         ready.met("token");
         assert!(!ready.is_ready());
         assert_eq!(ready.unmet(), [("config".to_owned(), "routes[0]: unknown credential".to_owned())]);
+        ready.because("config", "routes[1]: unknown credential");
+        assert_eq!(ready.unmet()[0].1, "routes[1]: unknown credential");
         ready.met("config");
+        ready.because("config", "too late");
         assert!(ready.is_ready());
     }
 }

@@ -5,6 +5,7 @@
 //! everything until somebody promises to flush.
 
 use std::{
+    fmt,
     io::{self, Write},
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,11 +15,16 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use tracing::{Level as Severity, Metadata, level_filters::LevelFilter};
+use tracing::{Level as Severity, Metadata, field::Field, level_filters::LevelFilter};
 use tracing_subscriber::{
     Registry,
+    field::MakeExt,
     filter::Targets,
-    fmt::{self, MakeWriter},
+    fmt::{
+        MakeWriter,
+        format::{Writer, debug_fn},
+        layer,
+    },
     layer::SubscriberExt,
     reload,
     util::SubscriberInitExt,
@@ -80,9 +86,12 @@ pub fn start(format: Format, level: &str) -> Logs {
     let gathered = Gathered::default();
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
-        Format::Text => registry.with(fmt::layer().with_writer(gathered.clone()).with_target(false)).try_init(),
+        Format::Text => {
+            let text = layer().with_target(false).fmt_fields(debug_fn(write_field).delimited(" "));
+            registry.with(text.with_writer(gathered.clone())).try_init()
+        }
         Format::Json => {
-            let json = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+            let json = layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
             registry.with(json.with_writer(gathered.clone())).try_init()
         }
     };
@@ -90,6 +99,24 @@ pub fn start(format: Format, level: &str) -> Logs {
         tracing::debug!("logging was started before");
     }
     Logs { level: handle, gathered }
+}
+
+/// The message as it is, then `name=value`, quoted only where the value would not be one word.
+fn write_field(line: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = format!("{value:?}");
+    let name = field.name();
+    if name == "message" {
+        let is_line = !value.contains(char::is_control);
+        return if is_line { line.write_str(&value) } else { write!(line, "{}", value.escape_debug()) };
+    }
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || c == '"';
+    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        // A string, which arrives quoted and escaped.
+        Some(word) if !word.is_empty() && !word.contains(|c| is_odd(c) || c == '\\') => write!(line, "{name}={word}"),
+        None if value.contains(is_odd) => write!(line, "{name}={value:?}"),
+        _ if value.contains(char::is_control) => write!(line, "{name}={value:?}"),
+        _ => write!(line, "{name}={value}"),
+    }
 }
 
 /// Only our own lines: other crates' debug lines may show what they carry.
@@ -200,6 +227,34 @@ mod tests {
             gathered.add(b"\n", false);
             assert!(waiting(&gathered) < MOST_GATHERED);
         }
+    }
+
+    #[test]
+    fn a_line_is_readable_and_stays_one_line() {
+        #[derive(Clone, Default)]
+        struct Kept(Arc<Mutex<Vec<u8>>>);
+        impl Write for Kept {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let text = layer().with_target(false).without_time().fmt_fields(debug_fn(write_field).delimited(" "));
+        let subscriber = tracing_subscriber::registry().with(text.with_writer(move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            let (host, error) = ("storage.googleapis.com", io::Error::other("two words"));
+            tracing::info!(host, shown = %host, code = 200, empty = "", odd = "a\nb", %error, "a request");
+            tracing::info!("not\none line");
+        });
+        let lines = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let fields = r#"code=200 empty="" odd="a\nb" error="two words""#;
+        let first = format!(" INFO a request host=storage.googleapis.com shown=storage.googleapis.com {fields}\n");
+        assert_eq!(lines, format!("{first} INFO not\\none line\n"));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! Text from outside goes in through `Escaped` and no other way.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
 
 use super::status::{Credential, Phase, Problem, Status, TokenState, Verdict, When};
 
@@ -75,7 +78,7 @@ fn draw(page: &mut String, status: &Status) -> fmt::Result {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><meta http-equiv=\"refresh\" content=\"5\">\
          <link rel=\"icon\" href=\"data:,\"><style>{STYLE}</style></head><body><main><header><h1>bearerd</h1>\
-         <span class=\"soft\">{version}, {phase}, started {started}</span></header>",
+         <span class=\"soft\">{version} · {phase} · started {started}</span></header>",
         version = Escaped(&status.version),
         phase = phase(status.phase),
         started = Spoken(&status.started),
@@ -83,8 +86,11 @@ fn draw(page: &mut String, status: &Status) -> fmt::Result {
     banner(page, status, verdict)?;
     credentials(page, status)?;
     routes(page, status)?;
+    page.push_str("<div class=\"pair\">");
+    counts(page, "Refused or failed since the start", &status.refusals)?;
+    counts(page, "Passed without a token", &status.passed)?;
+    page.push_str("</div>");
     doors(page, status)?;
-    refusals(page, status)?;
     page.push_str("<footer>Refreshed every 5 seconds. The same as <a href=\"/status.json\">JSON</a>.</footer>");
     page.push_str("</main></body></html>\n");
     Ok(())
@@ -141,16 +147,17 @@ fn card(page: &mut String, credential: &Credential) -> fmt::Result {
     if let Some(token) = &credential.token {
         let left = u64::try_from(token.expires.in_seconds).unwrap_or(0).min(token.lifetime_seconds);
         let max = token.lifetime_seconds.max(1);
+        let word = if credential.state == TokenState::Expired { "expired" } else { "expires" };
         write!(
             page,
-            "<progress class=\"{class}\" value=\"{left}\" max=\"{max}\" aria-label=\"life left\"></progress>"
+            "<progress class=\"{class}\" value=\"{left}\" max=\"{max}\" aria-label=\"life left\"></progress>\
+             <div class=\"life\"><span>Token {word} {}</span><span class=\"soft\">of {}</span></div>",
+            Spoken(&token.expires),
+            // Google says 3599.
+            span(token.lifetime_seconds.div_ceil(60) * 60),
         )?;
     }
     page.push_str("<dl>");
-    if let Some(token) = &credential.token {
-        let word = if credential.state == TokenState::Expired { "expired" } else { "expires" };
-        write!(page, "<dt>Token</dt><dd>{word} {}</dd>", Spoken(&token.expires))?;
-    }
     for (name, value) in [("Account", &credential.email), ("Key", &credential.key_id)] {
         if let Some(value) = value {
             write!(page, "<dt>{name}</dt><dd class=\"mono\">{}</dd>", Escaped(value))?;
@@ -170,17 +177,28 @@ fn card(page: &mut String, credential: &Credential) -> fmt::Result {
 
 fn routes(page: &mut String, status: &Status) -> fmt::Result {
     page.push_str("<h2>Routes, first match wins</h2><div class=\"scroll\"><table>");
-    page.push_str("<tr><th>Route</th><th>Hosts</th><th>Action</th><th>Credential</th><th>Token</th></tr>");
+    page.push_str("<tr><th>Route</th><th>Hosts</th><th>Action</th><th>Credential</th><th>Token</th>");
+    page.push_str("<th class=\"number\">Requests</th></tr>");
     for route in &status.routes {
+        let class = match route.action.as_str() {
+            "inject" => "good",
+            "deny" => "trouble",
+            _ => "",
+        };
         write!(
             page,
-            "<tr><td>{}</td><td class=\"mono\">{}</td><td><span class=\"pill\">{}</span></td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td class=\"mono\">{}</td><td><span class=\"pill {class}\">{}</span></td><td>{}</td>\
+             <td>{}</td><td class=\"number\">{}</td></tr>",
             Escaped(&route.name),
             Escaped(&route.hosts.join(" ")),
             Escaped(&route.action),
             Escaped(route.credential.as_deref().unwrap_or("–")),
             Escaped(route.token.as_deref().unwrap_or("–")),
+            grouped(route.requests),
         )?;
+    }
+    if status.routes.is_empty() {
+        page.push_str("<tr><td colspan=\"6\" class=\"soft\">None: no request gets a token.</td></tr>");
     }
     page.push_str("</table></div>");
     Ok(())
@@ -193,7 +211,9 @@ fn doors(page: &mut String, status: &Status) -> fmt::Result {
         write!(page, "<dt>{door}</dt><dd class=\"mono\">{address}</dd>")?;
     }
     page.push_str("</dl></article><article class=\"card\"><h3>Configuration</h3><dl>");
-    write!(page, "<dt>Source</dt><dd class=\"mono\">{}</dd>", Escaped(&status.config.source))?;
+    if !status.config.source.is_empty() {
+        write!(page, "<dt>Source</dt><dd class=\"mono\">{}</dd>", Escaped(&status.config.source))?;
+    }
     if let Some(loaded) = &status.config.loaded {
         write!(page, "<dt>Loaded</dt><dd>{}</dd>", Spoken(loaded))?;
     }
@@ -208,20 +228,33 @@ fn doors(page: &mut String, status: &Status) -> fmt::Result {
 }
 
 /// Reasons that occurred; the many that did not would hide them.
-fn refusals(page: &mut String, status: &Status) -> fmt::Result {
-    page.push_str("<h2>Refused since the start</h2>");
-    let mut some: Vec<_> = status.refusals.iter().filter(|(_, count)| **count > 0).collect();
-    if some.is_empty() {
-        page.push_str("<p class=\"soft\">Nothing.</p>");
-        return Ok(());
-    }
+fn counts(page: &mut String, title: &str, counts: &BTreeMap<String, u64>) -> fmt::Result {
+    write!(page, "<section><h2>{title}</h2>")?;
+    let mut some: Vec<_> = counts.iter().filter(|(_, count)| **count > 0).collect();
     some.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    page.push_str("<div class=\"scroll\"><table>");
-    for (reason, count) in some {
-        write!(page, "<tr><td class=\"mono\">{}</td><td class=\"number\">{count}</td></tr>", Escaped(reason))?;
+    page.push_str("<table>");
+    for (reason, count) in &some {
+        let (reason, count) = (Escaped(reason), grouped(**count));
+        write!(page, "<tr><td class=\"mono\">{reason}</td><td class=\"number\">{count}</td></tr>")?;
     }
-    page.push_str("</table></div>");
+    if some.is_empty() {
+        page.push_str("<tr><td class=\"soft\">Nothing.</td></tr>");
+    }
+    page.push_str("</table></section>");
     Ok(())
+}
+
+/// `1,234,567`.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn problem_text(problem: &Problem) -> String {

@@ -33,6 +33,8 @@ pub struct Status {
     pub ca: Option<Ca>,
     /// Requests refused since the start, by reason.
     pub refusals: BTreeMap<String, u64>,
+    /// Requests passed on without a credential since the start, by reason.
+    pub passed: BTreeMap<String, u64>,
     /// What an operator should know, such as hosts that are not intercepted until the pod restarts.
     pub warnings: Vec<String>,
 }
@@ -179,6 +181,8 @@ pub struct Route {
     pub credential: Option<String>,
     /// The kind of token.
     pub token: Option<String>,
+    /// Requests since the start, refused ones too.
+    pub requests: u64,
 }
 
 /// The pod's CA.

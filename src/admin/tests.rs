@@ -58,9 +58,11 @@ fn status(credentials: Vec<Credential>) -> Status {
             action: "inject".to_owned(),
             credential: Some("default".to_owned()),
             token: Some("access".to_owned()),
+            requests: 1234,
         }],
         ca: Some(Ca { expires: when(315_000_000), permitted: vec!["googleapis.com".to_owned()] }),
         refusals: BTreeMap::from([("foreign_host".to_owned(), 3), ("framing".to_owned(), 0)]),
+        passed: BTreeMap::from([("signed_url".to_owned(), 7)]),
         warnings: Vec::new(),
     }
 }
@@ -298,7 +300,8 @@ async fn the_page_needs_nothing_from_elsewhere_and_runs_nothing() {
     for word in ["<script", "http://", "https://", "src=", "@import", "url(", "onload", "javascript:"] {
         assert!(!page.contains(word), "{word}");
     }
-    assert!(page.contains("foreign_host") && !page.contains("framing"));
+    assert!(page.contains("foreign_host") && page.contains("signed_url") && !page.contains("framing"));
+    assert!(page.contains("<td class=\"number\">1,234</td>"));
     assert!(page.contains("prefers-color-scheme:dark") && page.contains("http-equiv=\"refresh\""));
 }
 
@@ -329,13 +332,15 @@ async fn the_page_escapes_every_text() {
             action: own("action"),
             credential: Some(own("credential")),
             token: Some(own("token")),
+            requests: 0,
         }],
         ca: Some(Ca { expires: when(1), permitted: vec![own("zone")] }),
         refusals: BTreeMap::from([(own("reason"), 1)]),
+        passed: BTreeMap::from([(own("reason"), 1)]),
         warnings: vec![own("warning")],
     };
     let page = body(page(hostile)).await;
-    assert_eq!(page.matches("&lt;b a=&#39;1&#39; c=&quot;2&quot;&gt;&amp;").count(), 26, "{page}");
+    assert_eq!(page.matches("&lt;b a=&#39;1&#39; c=&quot;2&quot;&gt;&amp;").count(), 27, "{page}");
     assert!(!page.contains("<b a"));
 }
 

@@ -23,11 +23,18 @@ pub(super) fn serve_metadata(ground: &Ground, listener: Listener, door: Arc<Serv
     });
 }
 
-/// Probes and metrics.
-pub(super) fn serve_health(ground: &Ground, listener: Listener) {
+/// Probes and metrics. `serving` says whether the other doors are open, `freshen` brings the reasons of what is waited
+/// for up to date.
+pub(super) fn serve_health(
+    ground: &Ground,
+    listener: Listener,
+    serving: bool,
+    freshen: impl Fn() + Send + Sync + 'static,
+) {
     let held = ground.clone();
     serve(ground, listener, "health", move |request| {
-        let answer = health::respond(&request, &held.ready, true, || held.metrics.render());
+        freshen();
+        let answer = health::respond(&request, &held.ready, serving, || held.metrics.render());
         async move { answer }
     });
 }

@@ -11,6 +11,7 @@ mod observer;
 mod parts;
 mod post;
 pub mod reload;
+mod series;
 mod settings;
 mod status;
 pub mod trust;
@@ -28,16 +29,15 @@ pub use settings::{Listeners, MOST_CLIENTS, Metadata, Settings, Upstream, WaitFo
 
 use crate::{
     clock::{Clock, Wall},
-    credential::Reason,
     metadata_server,
     metrics::Metrics,
-    net::{dial::SharedDialer, head_gate, pool::Pool, verified::CONNECT_LABELS},
-    policy::{DenyReason, PassReason, Placeholder},
-    proxy::{Live, Parts, Proxy, REFUSAL_LABELS},
+    net::{dial::SharedDialer, pool::Pool},
+    policy::Placeholder,
+    proxy::{Live, Parts, Proxy},
     ready::Readiness,
     shutdown::Tasks,
     tls,
-    token::{Tokens, UNAVAILABLE_LABELS},
+    token::Tokens,
 };
 use observer::{Observer, key_condition, token_condition};
 use trust::Trust;
@@ -156,6 +156,12 @@ impl Sidecar {
         self.shared.status()
     }
 
+    /// What is waited for, each with the reason of this moment.
+    pub fn unmet(&self) -> Vec<(String, String)> {
+        self.shared.say_why();
+        self.shared.ground.ready.unmet()
+    }
+
     /// Where the trust files are, when there are any.
     pub fn trust_files(&self) -> Option<tls::TrustFiles> {
         self.shared.trust.as_ref().map(|trust| trust.files.clone())
@@ -194,7 +200,7 @@ impl Sidecar {
 impl Shared {
     fn serve(self: &Arc<Self>, bound: bound::Bound, pool: Pool, dialer: SharedDialer) {
         let ground = &self.ground;
-        self.begin_series();
+        series::begin(&self.ground.metrics, &self.settings.borrow().policy);
         let placeholder = self.placeholder();
         let proxy = Proxy::new(Parts {
             live: self.live.subscribe(),
@@ -227,7 +233,8 @@ impl Shared {
             admin::serve_metadata(ground, listener, Arc::new(server));
         }
         if let Some(listener) = bound.health {
-            admin::serve_health(ground, listener);
+            let shared = self.clone();
+            admin::serve_health(ground, listener, true, move || shared.say_why());
         }
         if let Some(listener) = bound.control {
             admin::serve_control(self, listener);
@@ -240,24 +247,11 @@ impl Shared {
         self.trust.as_ref().map_or_else(made, |trust| trust.placeholder.clone())
     }
 
-    /// Lets the series of closed sets begin at 0.
-    fn begin_series(&self) {
-        let metrics = &self.ground.metrics;
-        for reason in PassReason::ALL {
-            metrics.requests_passed.with_label_values(&[reason.label()]);
-        }
-        for reason in refusal_labels() {
-            metrics.requests_refused.with_label_values(&[reason]);
-        }
-        for reason in CONNECT_LABELS {
-            metrics.upstream_connect_errors.with_label_values(&[reason]);
-        }
-    }
-
     fn apply(&self, settings: Settings) {
         for spec in &settings.credentials {
             self.observer.begin(spec.name.as_str());
         }
+        series::begin_routes(&self.ground.metrics, &settings.policy);
         self.tokens.apply(&settings.credentials, settings.refresh);
         self.live.send_replace(Arc::new(parts::live(&settings, &self.tokens)));
         self.settings.send_replace(Arc::new(settings));
@@ -292,15 +286,6 @@ impl Shared {
             "listening"
         );
     }
-}
-
-/// Every word that a refusal may carry, whoever says it.
-fn refusal_labels() -> impl Iterator<Item = &'static str> {
-    let policy = DenyReason::ALL.iter().map(|reason| reason.label());
-    let gate = head_gate::Reason::ALL.iter().map(|reason| reason.label());
-    let token = Reason::ALL.iter().map(|reason| reason.label()).chain(UNAVAILABLE_LABELS);
-    let connections = CONNECT_LABELS.into_iter().chain(tls::AcceptError::LABELS);
-    policy.chain(gate).chain(token).chain(connections).chain(REFUSAL_LABELS)
 }
 
 impl std::fmt::Debug for Sidecar {

@@ -1,11 +1,13 @@
 //! Following the configuration: waited for at the start, taken into use when it changes, and the last good one kept.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use super::{ANNOTATIONS, ConfigNotes, Ground, Settings, Sidecar, WaitFor, admin, from_config};
+use super::{
+    ANNOTATIONS, ConfigNotes, Ground, Listeners, Settings, Sidecar, WaitFor, admin, bound::Bound, from_config,
+};
 use crate::{
     config::{self, Loaded, Sources},
     net::listener::{Full, Listener},
@@ -39,8 +41,15 @@ impl Origin {
     /// # Errors
     /// All problems at once.
     pub fn load(&self) -> Result<Loaded, Vec<config::Problem>> {
-        let sources = Sources::read(self.config.as_deref(), self.annotations.as_deref(), self.flags.clone())?;
-        config::load(&sources)
+        config::load(&self.read()?)
+    }
+
+    /// Only reads the files.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn read(&self) -> Result<Sources, Vec<config::Problem>> {
+        Sources::read(self.config.as_deref(), self.annotations.as_deref(), self.flags.clone())
     }
 }
 
@@ -51,82 +60,134 @@ pub struct Follower {
     ground: Ground,
     /// `None` when a flag fixed the log level.
     level: Option<Logs>,
+    /// Rung when somebody wants the files to be read now.
+    look_again: Arc<Notify>,
     changes: Vec<watch::Receiver<Snapshot>>,
     /// The last set of annotations that was good as a whole.
     annotations: Option<config::Source>,
-    /// The settings in use.
-    in_use: Option<config::Settings>,
     /// The settings that the sidecar was started with: some of them stay until the next start.
     started: Option<config::Settings>,
-    /// The newest version was refused, or its annotations were.
-    is_refused: bool,
+    /// What is in use, and what has been refused since: neither is said twice.
+    in_use: Option<Loaded>,
+    refused: Vec<String>,
 }
 
 impl Follower {
     /// Begins to watch the files of `origin`.
-    pub fn new(origin: Origin, ground: Ground, level: Option<Logs>) -> Self {
+    pub fn new(origin: Origin, ground: Ground, level: Option<Logs>, look_again: Arc<Notify>) -> Self {
         let paths = [&origin.config, &origin.annotations];
         let watch = |path: &PathBuf| crate::watch::start(path.clone(), Pace::default(), ground.clock, &ground.tasks);
         let changes = paths.into_iter().flatten().map(watch).collect();
-        Self { origin, ground, level, changes, annotations: None, in_use: None, started: None, is_refused: false }
+        Self {
+            origin,
+            ground,
+            level,
+            look_again,
+            changes,
+            annotations: None,
+            started: None,
+            in_use: None,
+            refused: Vec::new(),
+        }
     }
 
-    /// Starts the sidecar as soon as there is a usable configuration. Until then `/startupz` says what is wrong.
-    ///
-    /// # Errors
-    /// When a listener cannot be bound.
-    pub async fn start(mut self) -> anyhow::Result<(Sidecar, Self)> {
-        let Good { loaded, settings, ignored } = self.usable().await;
-        self.note_level(&settings);
-        if !ignored.is_empty() {
-            self.ground.metrics.config_reload_failures.inc();
+    /// Starts the sidecar as soon as there is a usable configuration and its ports are free. Until then `/startupz`
+    /// says what is wrong.
+    pub async fn start(mut self) -> (Sidecar, Self) {
+        let mut probes = Probes::default();
+        loop {
+            let mut wait = None;
+            let problems = match self.read() {
+                Ok(good) => match self.try_start(&good, &mut probes).await {
+                    Ok(sidecar) => {
+                        self.note_started(&sidecar, good);
+                        return (sidecar, self);
+                    }
+                    Err(error) => {
+                        wait = Some(RETRY);
+                        vec![format!("{error:#}")]
+                    }
+                },
+                Err(problems) => problems,
+            };
+            self.ground.ready.wait_for("config", problems.join("; "));
+            if self.is_news(&problems) {
+                for problem in &problems {
+                    tracing::error!("no usable configuration yet: {problem}");
+                }
+            }
+            let sources = self.origin.read().unwrap_or_default();
+            probes.answer(config::listeners(&sources).health, &self.ground).await;
+            self.changed(wait).await;
+        }
+    }
+
+    async fn try_start(&self, good: &Good, probes: &mut Probes) -> anyhow::Result<Sidecar> {
+        let Good { settings, ignored, .. } = good;
+        if probes.served.is_some() {
+            // Their port is one of those that the sidecar takes: it is given up only when the others are free.
+            Bound::bind(&Listeners { health: None, ..settings.listeners }, settings.most_clients)?;
+            probes.end().await;
+        }
+        self.note_level(settings);
+        // Shown by the probe, which `limit_waiting` lets pass in the end: a typing error should not wedge a pod.
+        if ignored.is_empty() || settings.wait_for == WaitFor::Listening {
+            self.ground.ready.met(ANNOTATIONS);
+        } else {
+            self.ground.ready.wait_for(ANNOTATIONS, format!("they are not used: {}", ignored.join("; ")));
+        }
+        Sidecar::start(settings.clone(), self.ground.clone())
+    }
+
+    fn note_started(&mut self, sidecar: &Sidecar, Good { loaded, ignored, .. }: Good) {
+        self.note_taken(sidecar, words(&loaded.warnings));
+        self.started = Some(loaded.settings.clone());
+        self.in_use = Some(loaded);
+        self.refused.clear();
+        if !ignored.is_empty() && self.is_news(&ignored) {
             for problem in &ignored {
                 tracing::error!("the annotations are not used: {problem}");
             }
-            // Shown by the probe, which `limit_waiting` lets pass in the end: a typing error should not wedge a pod.
-            if settings.wait_for != WaitFor::Listening {
-                self.ground.ready.wait_for(ANNOTATIONS, format!("they are not used: {}", ignored.join("; ")));
-            }
         }
-        let sidecar = Sidecar::start(settings, self.ground.clone())?;
-        self.note_taken(&sidecar, words(&loaded.warnings));
-        self.is_refused = !ignored.is_empty();
-        self.note_refused(&sidecar, ignored);
-        self.started = Some(loaded.settings.clone());
-        self.in_use = Some(loaded.settings);
+        self.note_refused(sidecar, ignored);
+        self.ground.ready.met("config");
         sidecar.limit_waiting();
-        Ok((sidecar, self))
     }
 
     /// Applies every later version; never returns.
     pub async fn follow(mut self, sidecar: &Sidecar) -> &'static str {
         loop {
-            self.changed().await;
+            let asked = self.changed(None).await;
             let problems = match self.read() {
                 Ok(Good { loaded, settings, ignored }) => {
-                    // The first look at the files is a change too, and so is a return to what is in use.
-                    if self.in_use.as_ref() != Some(&loaded.settings) || (self.is_refused && ignored.is_empty()) {
-                        self.take(sidecar, &loaded, settings);
+                    let is_in_use = self.in_use.as_ref() == Some(&loaded);
+                    if is_in_use && ignored.is_empty() && self.refused.is_empty() {
+                        if asked {
+                            tracing::info!("the configuration was read again and is the one in use");
+                        }
+                    } else if !is_in_use || ignored.is_empty() {
+                        // With the last good annotations the file alone decides whether there is anything new.
+                        self.take(sidecar, loaded, settings);
                     }
-                    self.in_use = Some(loaded.settings);
                     ignored
                 }
                 Err(problems) => problems,
             };
-            self.is_refused = !problems.is_empty();
             if problems.is_empty() {
+                self.refused.clear();
                 self.ground.ready.met(ANNOTATIONS);
                 continue;
             }
-            self.ground.metrics.config_reload_failures.inc();
-            for problem in &problems {
-                tracing::error!("the changed configuration is not used: {problem}");
+            if self.is_news(&problems) {
+                for problem in &problems {
+                    tracing::error!("the changed configuration is not used: {problem}");
+                }
             }
             self.note_refused(sidecar, problems);
         }
     }
 
-    fn take(&self, sidecar: &Sidecar, loaded: &Loaded, settings: Settings) {
+    fn take(&mut self, sidecar: &Sidecar, loaded: Loaded, settings: Settings) {
         self.note_level(&settings);
         let mut warnings = words(&loaded.warnings);
         warnings.extend(self.started.iter().flat_map(|old| config::needs_restart(old, &loaded.settings)));
@@ -136,43 +197,17 @@ impl Follower {
         }
         tracing::info!("the changed configuration is in use");
         self.note_taken(sidecar, warnings);
+        self.in_use = Some(loaded);
     }
 
-    async fn usable(&mut self) -> Good {
-        let mut waiting = None;
-        loop {
-            match self.read() {
-                Ok(good) => {
-                    self.ground.ready.met("config");
-                    if let Some(tasks) = waiting.take() {
-                        end(tasks).await;
-                    }
-                    return good;
-                }
-                Err(problems) => {
-                    self.ground.metrics.config_reload_failures.inc();
-                    for problem in &problems {
-                        tracing::error!("no usable configuration yet: {problem}");
-                    }
-                    self.ground.ready.wait_for("config", problems.join("; "));
-                    waiting.get_or_insert_with(|| self.answer_probes());
-                    self.changed().await;
-                }
-            }
+    /// Counts what is wrong and says whether it is news: a file that is looked at again is not wrong again.
+    fn is_news(&mut self, problems: &[String]) -> bool {
+        let is_news = self.refused != problems;
+        if is_news {
+            self.ground.metrics.config_reload_failures.inc();
+            self.refused = problems.to_vec();
         }
-    }
-
-    /// Probes are answered on the default port while there is no configuration.
-    fn answer_probes(&self) -> Tasks {
-        let tasks = Tasks::new();
-        let ground = Ground { tasks: tasks.clone(), ..self.ground.clone() };
-        if let Some(address) = config::ListenerSettings::default().health {
-            match Listener::bind(address, 16, Full::EndsOldest) {
-                Ok(listener) => admin::serve_health(&ground, listener),
-                Err(error) => tracing::warn!(%error, %address, "probes cannot be answered"),
-            }
-        }
-        tasks
+        is_news
     }
 
     /// Everything; or, when nothing but the annotations is wrong, the rest with the last good set of them (none at
@@ -209,12 +244,26 @@ impl Follower {
         }
     }
 
-    /// Completes when a source may have changed.
-    async fn changed(&mut self) {
+    /// Completes when a source may have changed, or somebody wants it to be read (`true`), or after `most`.
+    async fn changed(&mut self, most: Option<Duration>) -> bool {
+        let clock = self.ground.clock;
         let mut waits: FuturesUnordered<_> = self.changes.iter_mut().map(watch::Receiver::changed).collect();
-        // A watch ends only with everything else; without files there is nothing to wait for.
-        if !matches!(waits.next().await, Some(Ok(()))) {
-            std::future::pending::<()>().await;
+        let source = async {
+            // A watch ends only with everything else; without files there is nothing to wait for.
+            if !matches!(waits.next().await, Some(Ok(()))) {
+                std::future::pending::<()>().await;
+            }
+        };
+        let late = async {
+            match most {
+                Some(most) => clock.sleep(most).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = source => false,
+            () = self.look_again.notified() => true,
+            () = late => false,
         }
     }
 
@@ -225,16 +274,57 @@ impl Follower {
     }
 
     fn note_taken(&self, sidecar: &Sidecar, warnings: Vec<String>) {
-        let source = self.origin.config.as_deref().or(self.origin.flags.key.as_deref());
-        let source = source.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+        let Origin { config, annotations, flags } = &self.origin;
+        let paths = [config.as_ref(), annotations.as_ref(), flags.key.as_ref()];
+        let source: Vec<_> = paths.into_iter().flatten().map(|path| path.display().to_string()).collect();
         let loaded = Some(self.ground.clock.wall());
-        sidecar.note_config(|notes| *notes = ConfigNotes { source, loaded, warnings, ..ConfigNotes::default() });
+        sidecar.note_config(|notes| {
+            *notes = ConfigNotes { source: source.join(", "), loaded, warnings, ..ConfigNotes::default() };
+        });
     }
 
     fn note_refused(&self, sidecar: &Sidecar, problems: Vec<String>) {
         if !problems.is_empty() {
             let now = self.ground.clock.wall();
             sidecar.note_config(|notes| (notes.problems, notes.refused) = (problems, Some(now)));
+        }
+    }
+}
+
+/// Probes answered before there is a sidecar: alive, not ready, and why.
+#[derive(Default)]
+struct Probes {
+    served: Option<(SocketAddr, Tasks)>,
+    /// Where it was tried last.
+    asked: Option<SocketAddr>,
+}
+
+impl Probes {
+    async fn answer(&mut self, address: Option<SocketAddr>, ground: &Ground) {
+        let is_known = self.asked == address;
+        if is_known && self.served.is_some() {
+            return;
+        }
+        self.end().await;
+        self.asked = address;
+        let Some(address) = address else { return };
+        let tasks = Tasks::new();
+        let ground = Ground { tasks: tasks.clone(), ..ground.clone() };
+        match Listener::bind(address, 16, Full::EndsOldest) {
+            Ok(listener) => {
+                tracing::info!(health = %listener.address(), "answering probes until there is one");
+                admin::serve_health(&ground, listener, false, || ());
+                self.served = Some((address, tasks));
+            }
+            Err(error) if !is_known => tracing::warn!(%error, %address, "probes cannot be answered"),
+            Err(_) => {}
+        }
+    }
+
+    async fn end(&mut self) {
+        if let Some((_, tasks)) = self.served.take() {
+            let at_once = crate::shutdown::DrainSettings { linger: Duration::ZERO, ..Default::default() };
+            tasks.finish(crate::clock::Clock::system(), at_once).await;
         }
     }
 }
@@ -249,7 +339,5 @@ fn words(problems: &[config::Problem]) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
 
-async fn end(tasks: Tasks) {
-    let at_once = crate::shutdown::DrainSettings { linger: std::time::Duration::ZERO, ..Default::default() };
-    tasks.finish(crate::clock::Clock::system(), at_once).await;
-}
+/// How soon a port that was taken is tried again.
+const RETRY: Duration = Duration::from_secs(2);

@@ -2,17 +2,21 @@
 
 use std::sync::PoisonError;
 
-use super::Shared;
+use super::{
+    Shared,
+    observer::{key_condition, token_condition},
+};
 use crate::{
     admin::status::{Ca, Config, Credential, Listener, Phase, Problem, Route, Status, Token, TokenState, Unmet, When},
     clock::{Moment, Wall},
     policy::Action,
-    token::{Condition, CredentialStatus, SlotStatus},
+    token::{Condition, CredentialStatus, Refused, SlotStatus},
 };
 
 impl Shared {
     /// How everything stands now.
     pub(super) fn status(&self) -> Status {
+        self.say_why();
         let now = self.ground.clock.wall();
         let notes = self.config_notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let unmet = self.ground.ready.unmet();
@@ -36,7 +40,28 @@ impl Shared {
                 permitted: trust.leaves.ca().permitted().to_vec(),
             }),
             refusals: self.ground.metrics.refusals(),
+            passed: self.ground.metrics.passed(),
             warnings: notes.warnings.into_iter().chain(self.mount_warnings()).collect(),
+        }
+    }
+
+    /// Gives what is waited for the reason of this moment: not that there is no token, but what came instead.
+    pub(super) fn say_why(&self) {
+        let ready = &self.ground.ready;
+        if ready.is_ready() {
+            return;
+        }
+        for status in self.tokens.status() {
+            let name = status.name.as_str();
+            if status.keys.is_empty() {
+                if let Some(refused) = status.refused.first() {
+                    ready.because(&key_condition(name), refused_text(refused));
+                }
+                ready.because(&token_condition(name), "there is no key to ask for one with");
+            }
+            if let Some(trouble) = status.tokens.first().and_then(|(_, slot)| slot.trouble.as_ref()) {
+                ready.because(&token_condition(name), &trouble.message);
+            }
         }
     }
 
@@ -64,6 +89,7 @@ impl Shared {
 
     fn routes(&self) -> Vec<Route> {
         let live = self.live.borrow().clone();
+        let requests = self.ground.metrics.requests();
         let route = |route: &std::sync::Arc<crate::policy::Route>| {
             let injects = route.action == Action::Inject;
             Route {
@@ -72,6 +98,7 @@ impl Shared {
                 action: route.action.to_string(),
                 credential: injects.then(|| route.credential.clone()),
                 token: injects.then(|| route.token.to_string()),
+                requests: requests.get(&route.name).copied().unwrap_or_default(),
             }
         };
         live.policy.routes().iter().map(route).collect()
@@ -105,9 +132,7 @@ impl Shared {
             return Some(Problem { message, when: self.when(now, trouble.since) });
         }
         let refused = status.refused.first()?;
-        let file = if refused.file.is_empty() { "the mount" } else { &refused.file };
-        let message = format!("{file}: {}", refused.error);
-        Some(Problem { message, when: When::new(now, now) })
+        Some(Problem { message: refused_text(refused), when: When::new(now, now) })
     }
 
     fn mount_warnings(&self) -> Vec<String> {
@@ -126,6 +151,10 @@ impl Shared {
         let wall = Wall((now.0 + moment.until(at)).saturating_sub(at.until(moment)));
         When::new(now, wall)
     }
+}
+
+fn refused_text(refused: &Refused) -> String {
+    if refused.file.is_empty() { refused.error.to_string() } else { format!("{}: {}", refused.file, refused.error) }
 }
 
 fn state(slot: &SlotStatus) -> TokenState {

@@ -2,22 +2,22 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+
 use super::{CheckArgs, ExplainArgs, process};
 use crate::{check, clock::Clock};
 
 /// A table and an exit status.
 pub(super) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let problems = match args.source.origin().load() {
-        Ok(loaded) => {
-            let runtime = process::runtime(1)?;
-            let report = runtime.block_on(check::run(&loaded, args.offline, Clock::system()));
-            super::print(&report.table());
-            return Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-        }
-        Err(problems) => problems,
-    };
-    for problem in &problems {
-        super::complain(&problem.to_string());
+    let loaded = args.source.load()?;
+    let runtime = process::runtime(1).context("cannot start the runtime")?;
+    let report = runtime.block_on(check::run(&loaded, args.offline, Clock::system()));
+    super::print(&report.table());
+    if report.is_good() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.source.is_given() {
+        super::complain(super::GIVE_A_KEY);
     }
     Ok(ExitCode::FAILURE)
 }

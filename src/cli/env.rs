@@ -22,7 +22,8 @@ pub(super) fn main(args: &EnvArgs) -> anyhow::Result<ExitCode> {
     let wanted = Wanted {
         proxy: proxy.map(|address| Proxy { address, user_info: None }),
         metadata,
-        trust: Some(Trust::under(&settings.trust.public.display().to_string())),
+        // Where nothing is intercepted, nobody meets the pod's CA.
+        trust: proxy.map(|_| Trust::under(&settings.trust.public.display().to_string())),
         project: args.project.clone().or_else(|| project(settings)),
         http_proxy: args.http_proxy,
         kubernetes: matches!(args.format, super::EnvFormat::K8s),

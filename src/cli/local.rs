@@ -7,11 +7,15 @@ use std::{
     time::Duration,
 };
 
-use super::{ReadyArgs, SourceArgs};
+use super::{LocalArgs, ReadyArgs};
+use crate::{
+    app::Origin,
+    config::{self, ListenerSettings},
+};
 
 /// Exit 0 when the sidecar has started, within `--wait`.
 pub(super) fn ready(args: &ReadyArgs) -> anyhow::Result<ExitCode> {
-    let address = address(&args.source, "health", |listeners| listeners.health)?;
+    let address = address(&args.local, "health", |listeners| listeners.health)?;
     let attempts = args.wait.as_millis() / PAUSE.as_millis() + 1;
     let mut last = String::new();
     for attempt in 0..attempts {
@@ -20,30 +24,38 @@ pub(super) fn ready(args: &ReadyArgs) -> anyhow::Result<ExitCode> {
         }
         match ask(address, "GET /startupz HTTP/1.1") {
             Ok((200, _)) => return Ok(ExitCode::SUCCESS),
-            Ok((status, body)) => last = format!("not started (status {status}): {}", body.trim()),
-            Err(error) => last = format!("no sidecar answers on {address}: {error}"),
+            Ok((503, body)) => last = format!("the sidecar has not started yet\n{}", body.trim()),
+            Ok((status, _)) => last = format!("what answers on {address} is no sidecar (status {status})"),
+            Err(error) => last = nobody(address, &error),
         }
     }
     anyhow::bail!(last)
 }
 
 /// Asks for the end.
-pub(super) fn quit(args: &SourceArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn quit(args: &LocalArgs) -> anyhow::Result<ExitCode> {
     let address = address(args, "control", |listeners| listeners.control)?;
     match ask(address, "POST /quit HTTP/1.1\r\nX-Bearerd-Quit: true\r\nContent-Length: 0") {
         Ok((202, _)) => Ok(ExitCode::SUCCESS),
         Ok((status, body)) => anyhow::bail!("the sidecar did not accept (status {status}): {}", body.trim()),
-        Err(error) => anyhow::bail!("no sidecar answers on {address}: {error}"),
+        Err(error) => anyhow::bail!(nobody(address, &error)),
     }
 }
 
+fn nobody(address: SocketAddr, error: &io::Error) -> String {
+    format!(
+        "no sidecar answers on {address} ({error}); --config FILE says where it listens, if not on the default port"
+    )
+}
+
 fn address(
-    args: &SourceArgs,
+    args: &LocalArgs,
     name: &str,
-    of: impl Fn(&crate::config::ListenerSettings) -> Option<SocketAddr>,
+    of: impl Fn(&ListenerSettings) -> Option<SocketAddr>,
 ) -> anyhow::Result<SocketAddr> {
-    // A configuration that the sidecar could not use either: it then answers on the default port.
-    let listeners = args.load().map_or_else(|_| Default::default(), |loaded| loaded.settings.listeners);
+    let origin = Origin { config: args.config.clone(), ..Origin::default() };
+    // A configuration that is bad elsewhere still says where the sidecar answers.
+    let listeners = origin.read().map_or_else(|_| ListenerSettings::default(), |sources| config::listeners(&sources));
     let Some(address) = of(&listeners) else {
         anyhow::bail!("listeners.{name} is off, so nobody can be asked");
     };

@@ -21,7 +21,7 @@ use crate::{app::Origin, config, environment, telemetry};
 
 /// Keeps a pod's Google credentials out of its application.
 #[derive(Debug, Parser)]
-#[command(name = "bearerd", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "bearerd", version, max_term_width = 100, disable_help_subcommand = true, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -29,56 +29,111 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The sidecar: keeps tokens fresh and puts them on requests
+    /// Runs the sidecar: keeps tokens fresh and puts them on requests
     Run(RunArgs),
-    /// The whole story with a fake Google inside; exits 0 only if all of it held
+    /// Tells the whole story with a fake Google inside; exits 0 only if all of it held
     Demo(DemoArgs),
-    /// Validates configuration, annotations and keys; tries one exchange per credential
-    Check(CheckArgs),
-    /// What would happen to this request: route, credential, token, or why refused
-    Explain(ExplainArgs),
-    /// Mints a token from the mounted credential and prints it, for debugging
-    Token(TokenArgs),
-    /// Exits 0 when the local sidecar has started
-    Ready(ReadyArgs),
-    /// Asks the local sidecar to drain and exit
-    Quit(SourceArgs),
-    /// Prints the environment that sends a program's traffic through the sidecar
-    Env(EnvArgs),
     /// Runs a sidecar and a command beside it; ends with the command's exit status
+    #[command(after_help = AFTER_EXEC)]
     Exec(ExecArgs),
+    /// Validates configuration, annotations and keys, and asks Google for one token with each credential
+    #[command(after_help = AFTER_CHECK)]
+    Check(CheckArgs),
+    /// Says what would happen to a request: route, credential and token, or why it gets none
+    #[command(after_help = AFTER_EXPLAIN)]
+    Explain(ExplainArgs),
+    /// Asks Google for a token with the mounted key and prints it, for debugging
+    Token(TokenArgs),
+    /// Prints the environment that sends a program's traffic through the sidecar
+    #[command(after_help = AFTER_ENV)]
+    Env(EnvArgs),
+    /// Exits 0 when the local sidecar has started, else says what it waits for
+    Ready(ReadyArgs),
+    /// Asks the local sidecar to finish what is in flight and exit
+    Quit(LocalArgs),
 }
+
+const AFTER_HELP: &str = "\
+Start here:
+  bearerd demo                             needs no key and no Google account
+  bearerd check --key key.json             is this key usable?
+  bearerd exec --key key.json -- COMMAND   a command that needs Google, on a laptop or a VM
+  bearerd run --config config.yaml         the sidecar
+
+Exit status: 0 done, 1 failed, 64 wrong usage.";
+
+const AFTER_EXEC: &str = "\
+Example:
+  bearerd exec --key key.json -- curl -sS 'https://storage.googleapis.com/storage/v1/b?project=MY_PROJECT'
+
+Exit status: that of the command (128 + signal when a signal ended it, 127 when it is not found, 126 when
+it cannot be run); 1 when the sidecar cannot start; 64 wrong usage.";
+
+const AFTER_CHECK: &str = "Exit status: 0 all is well, 1 something is not, 64 wrong usage.";
+
+const AFTER_EXPLAIN: &str = "\
+Examples:
+  bearerd explain GET https://storage.googleapis.com/storage/v1/b
+  bearerd explain POST https://pubsub.googleapis.com/v1/projects/p/topics/t:publish --config config.yaml";
+
+const AFTER_ENV: &str = "\
+Examples:
+  eval \"$(bearerd env)\"
+  bearerd env --format dotenv > bearerd.env && docker run --env-file bearerd.env …";
 
 /// Where the settings come from.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Settings")]
 pub(crate) struct SourceArgs {
     /// Configuration file (YAML)
-    #[arg(long, value_name = "FILE", env = "BEARERD_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "BEARERD_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
-    /// Pod annotations as the downward API writes them
-    #[arg(long, value_name = "FILE", env = "BEARERD_ANNOTATIONS")]
-    pub(crate) annotations: Option<PathBuf>,
-    /// A service-account key file, or a directory of them; with only this, everything else is as by default
+    /// Service-account key file, or a directory of them; enough by itself, all else has defaults
     #[arg(long, value_name = "PATH")]
     pub(crate) key: Option<PathBuf>,
-    /// Hosts that annotations may choose from (comma-separated, repeatable)
+    /// File of pod annotations, written by Kubernetes' downward API
+    #[arg(long, value_name = "FILE", env = "BEARERD_ANNOTATIONS", hide_env_values = true)]
+    pub(crate) annotations: Option<PathBuf>,
+    /// The only hosts that annotations may choose from (comma-separated, repeatable)
     #[arg(long, value_name = "HOSTS", value_delimiter = ',')]
     pub(crate) allow_hosts: Vec<String>,
-    /// Accounts that annotations may choose from (comma-separated, repeatable)
+    /// The only accounts that annotations may choose from (comma-separated, repeatable)
     #[arg(long, value_name = "ACCOUNTS", value_delimiter = ',')]
     pub(crate) allow_accounts: Vec<String>,
-    /// error, warn, info, debug or trace; wins over file and annotations
-    #[arg(long, value_name = "LEVEL", env = "BEARERD_LOG_LEVEL")]
-    pub(crate) log_level: Option<String>,
+}
+
+/// How much is logged.
+#[derive(Clone, Debug, Default, Args)]
+struct LogArgs {
+    /// How much is logged: error, warn, info, debug or trace
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        value_parser = telemetry::LEVELS,
+        hide_possible_values = true,
+        env = "BEARERD_LOG_LEVEL",
+        hide_env_values = true
+    )]
+    log_level: Option<String>,
 }
 
 #[derive(Debug, Args)]
 struct RunArgs {
     #[command(flatten)]
-    source: SourceArgs,
-    /// How log lines look
-    #[arg(long, value_enum, default_value_t, env = "BEARERD_LOG_FORMAT")]
+    log: LogArgs,
+    /// How log lines look: text or json
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        env = "BEARERD_LOG_FORMAT",
+        hide_env_values = true
+    )]
     log_format: telemetry::Format,
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -90,20 +145,20 @@ struct DemoArgs {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    #[command(flatten)]
-    source: SourceArgs,
-    /// Reads files only: no exchange with the token endpoint
+    /// Only reads files and asks Google for nothing
     #[arg(long)]
     offline: bool,
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 #[derive(Debug, Args)]
 struct ExplainArgs {
-    /// The request's method
+    /// The request's method, such as GET
     method: String,
-    /// The request's URL
+    /// The request's URL, such as https://storage.googleapis.com/storage/v1/b
     url: String,
-    /// A header of the request, as `name: value` (repeatable)
+    /// A header of the request, as 'name: value' (repeatable)
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     headers: Vec<String>,
     #[command(flatten)]
@@ -112,14 +167,22 @@ struct ExplainArgs {
 
 #[derive(Debug, Args)]
 struct TokenArgs {
-    /// The credential's name
+    /// The credential's name in the configuration
     #[arg(default_value = "default")]
     name: String,
-    /// Prints `Authorization: Bearer …` instead of the bare token
+    /// Prints 'Authorization: Bearer …' instead of the bare token
     #[arg(long)]
     header: bool,
     #[command(flatten)]
     source: SourceArgs,
+}
+
+/// Where the running sidecar is.
+#[derive(Debug, Args)]
+struct LocalArgs {
+    /// The sidecar's configuration file, which says on which port it is asked
+    #[arg(long, value_name = "FILE", env = "BEARERD_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -128,13 +191,13 @@ struct ReadyArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
     wait: Duration,
     #[command(flatten)]
-    source: SourceArgs,
+    local: LocalArgs,
 }
 
 #[derive(Debug, Args)]
 struct EnvArgs {
-    /// How it is printed
-    #[arg(long, value_enum, default_value_t = EnvFormat::Shell)]
+    /// How it is printed: shell (for eval), dotenv (for --env-file), json, or k8s (a container's env list)
+    #[arg(long, value_enum, default_value_t = EnvFormat::Shell, hide_possible_values = true)]
     format: EnvFormat,
     /// Also sends plain http:// through the sidecar
     #[arg(long)]
@@ -148,13 +211,9 @@ struct EnvArgs {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum EnvFormat {
-    /// `export NAME='value'`
     Shell,
-    /// `NAME="value"`
     Dotenv,
-    /// One JSON object
     Json,
-    /// An `env:` list for a container
     K8s,
 }
 
@@ -171,17 +230,24 @@ impl From<EnvFormat> for environment::Format {
 
 #[derive(Debug, Args)]
 struct ExecArgs {
-    #[command(flatten)]
-    source: SourceArgs,
     /// Also sends plain http:// through the sidecar
     #[arg(long)]
     http_proxy: bool,
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(flatten)]
+    source: SourceArgs,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
 impl SourceArgs {
+    /// Whether anything says what to run on.
+    fn is_given(&self) -> bool {
+        self.config.is_some() || self.key.is_some() || self.annotations.is_some()
+    }
+
     fn origin(&self) -> Origin {
         Origin {
             config: self.config.clone(),
@@ -190,7 +256,7 @@ impl SourceArgs {
                 key: self.key.clone(),
                 allow_hosts: self.allow_hosts.clone(),
                 allow_accounts: self.allow_accounts.clone(),
-                log_level: self.log_level.clone(),
+                log_level: None,
                 wait_for: None,
             },
         }
@@ -200,7 +266,7 @@ impl SourceArgs {
     fn load(&self) -> anyhow::Result<config::Loaded> {
         self.origin().load().map_err(|problems| {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("{}", lines.join("\nbearerd: "))
+            anyhow::anyhow!("{}", lines.join("\n"))
         })
     }
 }
@@ -225,13 +291,17 @@ pub fn main() -> ExitCode {
         Command::Ready(args) => local::ready(&args),
         Command::Quit(args) => local::quit(&args),
         Command::Env(args) => env::main(&args),
-        Command::Exec(args) => exec::main(args),
+        Command::Exec(args) => exec::main(&args),
     };
     done.unwrap_or_else(|error| {
-        complain(&format!("{error:#}"));
+        // Several problems are a line each.
+        format!("{error:#}").lines().for_each(complain);
         ExitCode::FAILURE
     })
 }
+
+/// What to give when nothing was given and the default place holds no key.
+const GIVE_A_KEY: &str = "give --key PATH or --config FILE to look elsewhere";
 
 /// The flags say what `bearerd` cannot do.
 fn usage(message: &str) -> ExitCode {
@@ -244,9 +314,9 @@ fn complain(message: &str) {
     eprintln!("bearerd: {message}");
 }
 
-#[expect(clippy::print_stdout, reason = "this is where results reach the user")]
+/// A reader that has seen enough (`| head`) is no failure.
 fn print(text: &str) {
-    print!("{text}");
+    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes());
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -53,19 +53,28 @@ pub(super) fn report_panics() {
 pub(super) struct Ending {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Ending {
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => HANGUP,
         }
     }
 }
+
+/// What [`Ending::next`] calls it.
+pub(super) const HANGUP: &str = "SIGHUP";
 
 const MOST_BLOCKING: usize = 4;

@@ -1,51 +1,50 @@
 //! `run`: the sidecar.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
+use tokio::sync::Notify;
 
 use super::{RunArgs, process};
 use crate::{
-    app::{self, Ground, Sidecar},
+    app::{Ground, Sidecar, reload::Follower},
     clock::Clock,
-    telemetry,
+    telemetry::{self, Logs},
 };
 
 /// Runs until a signal or `quit`. A bad configuration is no reason to exit: it is waited for.
 pub(super) fn main(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let origin = args.source.origin();
-    let fixed = origin.flags.log_level.is_some();
-    let log = telemetry::start(args.log_format, origin.flags.log_level.as_deref().unwrap_or("info"));
-    process::report_panics();
-    process::harden();
-    if origin.config.is_none() && origin.flags.key.is_none() && origin.annotations.is_none() {
+    if !args.source.is_given() {
         return Ok(super::usage("nothing to run on: give --config FILE, --annotations FILE or --key PATH"));
     }
-    let workers = origin.load().map_or(1, |loaded| loaded.settings.workers);
+    let log = telemetry::start(args.log_format, args.log.log_level.as_deref().unwrap_or("info"));
+    process::report_panics();
+    process::harden();
+    let workers = args.source.origin().load().map_or(1, |loaded| loaded.settings.workers);
     let runtime = process::runtime(workers).context("cannot start the runtime")?;
-    runtime.block_on(async {
-        let ground = Ground::new(Clock::system())?;
-        log.gather(&ground.tasks);
-        let mut ending = process::Ending::listen().context("cannot listen for signals")?;
-        let follower = app::reload::Follower::new(origin, ground.clone(), (!fixed).then(|| log.clone()));
-        let started = tokio::select! {
-            started = follower.start() => started?,
-            signal = ending.next() => {
-                tracing::info!(signal, "ended before there was a usable configuration");
-                return Ok(ExitCode::SUCCESS);
-            }
-        };
-        let ended = serve(started, ending, &ground).await;
-        log.flush();
-        ended
-    })
+    let ended = runtime.block_on(run(args, &log));
+    log.flush();
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(
-    (sidecar, follower): (Sidecar, app::reload::Follower),
-    mut ending: process::Ending,
-    ground: &Ground,
-) -> anyhow::Result<ExitCode> {
+async fn run(args: &RunArgs, log: &Logs) -> anyhow::Result<()> {
+    let ground = Ground::new(Clock::system())?;
+    log.gather(&ground.tasks);
+    let mut ending = Ending::listen()?;
+    let level = args.log.log_level.is_none().then(|| log.clone());
+    let follower = Follower::new(args.source.origin(), ground.clone(), level, ending.look_again.clone());
+    let (sidecar, follower) = tokio::select! {
+        started = follower.start() => started,
+        signal = ending.next() => {
+            tracing::info!(signal, "ended before there was a usable configuration");
+            return Ok(());
+        }
+    };
+    serve(sidecar, follower, ending, &ground).await;
+    Ok(())
+}
+
+async fn serve(sidecar: Sidecar, follower: Follower, mut ending: Ending, ground: &Ground) {
     let reason = tokio::select! {
         signal = ending.next() => signal,
         () = sidecar.asked_to_quit() => "quit",
@@ -61,5 +60,30 @@ async fn serve(
         }
     };
     tracing::info!(clean, "ended");
-    Ok(ExitCode::SUCCESS)
+}
+
+/// The signals, with what SIGHUP means here: look at the configuration now. Files are watched anyway, but whoever
+/// sends it from habit must not find the sidecar dead. On a terminal it says that the terminal is gone.
+struct Ending {
+    signals: process::Ending,
+    on_terminal: bool,
+    look_again: Arc<Notify>,
+}
+
+impl Ending {
+    fn listen() -> anyhow::Result<Self> {
+        let signals = process::Ending::listen().context("cannot listen for signals")?;
+        let on_terminal = std::io::stdin().is_terminal();
+        Ok(Self { signals, on_terminal, look_again: Arc::default() })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        loop {
+            let signal = self.signals.next().await;
+            if signal != process::HANGUP || self.on_terminal {
+                return signal;
+            }
+            self.look_again.notify_one();
+        }
+    }
 }

@@ -13,7 +13,11 @@ pub(super) fn main(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let names: Vec<&str> = loaded.settings.credentials.iter().map(|credential| credential.name.as_str()).collect();
     anyhow::ensure!(names.contains(&args.name.as_str()), unknown(&args.name, &names));
     let runtime = process::runtime(1)?;
-    let token = runtime.block_on(mint(&loaded.settings, &args.name))?;
+    let minted = runtime.block_on(mint(&loaded.settings, &args.name));
+    let token = match minted {
+        Err(error) if !args.source.is_given() => anyhow::bail!("{error:#}; {}", super::GIVE_A_KEY),
+        minted => minted?,
+    };
     let text = String::from_utf8_lossy(token.expose());
     super::print(&if args.header { format!("Authorization: Bearer {text}\n") } else { format!("{text}\n") });
     Ok(ExitCode::SUCCESS)
@@ -25,5 +29,5 @@ async fn mint(settings: &config::Settings, name: &str) -> anyhow::Result<crate::
 }
 
 fn unknown(name: &str, names: &[&str]) -> String {
-    format!("no credential is called {name}: there is {}", names.join(", "))
+    format!("no credential is called '{name}' (there is {})", names.join(", "))
 }

@@ -1,7 +1,7 @@
 //! Reading a tree field by field: each step either gives a value or adds to the report.
 
 use super::{
-    problem::{Place, Report, unknown},
+    problem::{Place, Report, is_plain, quoted, unknown},
     yaml::{Kind, Node},
 };
 
@@ -48,7 +48,7 @@ impl<'a> Cursor<'a> {
                 let path = if self.path.is_empty() { key.name.clone() } else { format!("{}.{}", self.path, key.name) };
                 let place = Place { at: Some(key.at), path: self.path.clone() };
                 if found.iter().any(|(name, _)| *name == key.name) {
-                    report.problem(&place, format!("field '{}' is given twice", key.name));
+                    report.problem(&place, format!("field{} is given twice", quoted(&key.name)));
                 } else if accepted.contains(&key.name.as_str()) {
                     found.push((key.name.as_str(), Cursor { node, path }));
                 } else if later.contains(&key.name.as_str()) {
@@ -104,7 +104,8 @@ impl<'a> Cursor<'a> {
             return Vec::new();
         }
         let child = |(key, node): &'a (super::yaml::Key, Node)| {
-            (key.name.as_str(), Self { node, path: format!("{}[\"{}\"]", self.path, key.name) })
+            let name = if is_plain(&key.name) { key.name.as_str() } else { "…" };
+            (key.name.as_str(), Self { node, path: format!("{}[\"{name}\"]", self.path) })
         };
         fields.iter().map(child).collect()
     }

@@ -113,6 +113,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     Ok(Loaded { settings, warnings })
 }
 
+/// The doors, as far as the file can be read at all: whoever asks a sidecar why it does not start must find it
+/// where its file says, whatever else is wrong there.
+pub fn listeners(sources: &Sources) -> ListenerSettings {
+    let mut report = Report::new("");
+    let root = sources.file.as_ref().and_then(|source| yaml::parse(&source.text, &mut report));
+    root.map_or_else(ListenerSettings::default, |root| file::read(&Cursor::new(&root, ""), &mut report).listeners)
+}
+
 impl Sources {
     /// Reads the files.
     pub fn read(config: Option<&Path>, annotations: Option<&Path>, flags: Flags) -> Result<Self, Vec<Problem>> {

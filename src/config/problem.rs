@@ -76,12 +76,24 @@ impl Report {
 /// `unknown field 'hots', did you mean 'hosts'?` and what is accepted. The word is shown only if it is short
 /// and plain: it may be anything that was pasted into the wrong place.
 pub(super) fn unknown<'a>(what: &str, word: &str, accepted: impl Iterator<Item = &'a str> + Clone) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.<>/".contains(&byte);
-    let shown = if word.len() <= 64 && word.bytes().all(plain) { format!(" '{word}'") } else { String::new() };
+    let shown = quoted(word);
     let hint = nearest(word, accepted.clone()).map(|near| format!(", did you mean '{near}'?")).unwrap_or_default();
     let list: Vec<&str> = accepted.collect();
     let list = if list.is_empty() { "nothing".to_owned() } else { list.join(", ") };
     format!("unknown {what}{shown}{hint} (accepted: {list})")
+}
+
+/// ` 'word'`, or nothing where it should not be repeated.
+pub(super) fn quoted(word: &str) -> String {
+    if is_plain(word) { format!(" '{word}'") } else { String::new() }
+}
+
+/// Whether a word can be shown: no password, no key and no token that was pasted into the wrong place is so short and
+/// plain. `*` and `:` are for hosts with a port.
+pub(super) fn is_plain(word: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.<>/*:".contains(&byte);
+    let token = ["ya29.", "AIza", "GOCSPX-", "1//"].iter().any(|start| word.starts_with(start));
+    word.len() <= 64 && word.bytes().all(plain) && !token
 }
 
 /// The accepted word that `word` was probably meant to be.

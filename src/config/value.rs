@@ -93,6 +93,9 @@ fn check_loopback(address: SocketAddr, loopback: bool) -> Parsed<()> {
 }
 
 pub(super) fn pattern(text: &str) -> Parsed<HostPattern> {
+    if text.contains("://") || text.contains('/') {
+        return Err("a URL or path, want only the name such as storage.googleapis.com".to_owned());
+    }
     HostPattern::parse(text).map_err(|error| error.to_string())
 }
 

@@ -215,13 +215,22 @@ fn what_the_user_set_is_kept_and_reported_without_its_value() {
             let variables = environment(&wanted(), &BTreeMap::from([(name.to_owned(), existing.clone())]));
             let value = existing.literal().unwrap_or_default();
             assert_eq!(of(&variables, name), Some((value, How::Kept, true)), "{name}");
-            let told: Vec<_> = warnings(&variables).collect();
+            let told = warnings(&variables);
             assert!(told.len() == 1 && told[0].starts_with(name) && !told[0].contains("marker"), "{told:?}");
             for format in [Format::Shell, Format::Dotenv, Format::Json, Format::K8s] {
                 assert!(!print(&variables, format).contains("marker"), "{name}");
             }
         }
     }
+}
+
+#[test]
+fn the_same_warning_is_given_once_for_all_its_variables() {
+    let set = ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "GOOGLE_APPLICATION_CREDENTIALS"];
+    let existing = set.map(|name| (name.to_owned(), Existing::Literal("/x".to_owned())));
+    let told = warnings(&environment(&wanted(), &BTreeMap::from(existing)));
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("SSL_CERT_FILE, CURL_CA_BUNDLE: already set, "), "{told:?}");
 }
 
 #[test]

@@ -125,8 +125,8 @@ mod tests {
 
     use super::*;
 
-    async fn start(full: Full) -> (SocketAddr, mpsc::UnboundedReceiver<(TcpStream, Seat)>, Tasks) {
-        let (serve, served) = mpsc::unbounded_channel();
+    async fn start(full: Full) -> (SocketAddr, mpsc::Receiver<(TcpStream, Seat)>, Tasks) {
+        let (serve, served) = mpsc::channel(16);
         let (tasks, loopback) = (Tasks::new(), SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = Listener::bind(loopback, 1, full).unwrap();
         let address = listener.address();
@@ -134,7 +134,7 @@ mod tests {
             let serve = serve.clone();
             async move {
                 // A connection whose stream goes on elsewhere, as after CONNECT.
-                let _ = serve.send((stream, seat));
+                let _ = serve.send((stream, seat)).await;
             }
         }));
         (address, served, tasks)

@@ -1,6 +1,6 @@
 //! Starting, and starting again, while the token endpoint or the configuration is in trouble.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bearerd::{
     admin::status::TokenState,
@@ -194,7 +194,7 @@ impl Configured {
     async fn start(&self, wait_for: &str) -> (Sidecar, Follower) {
         let flags = Flags { wait_for: Some(wait_for.to_owned()), ..Flags::default() };
         let origin = Origin { config: Some(self.config.clone()), annotations: Some(self.annotations.clone()), flags };
-        within("a start", Follower::new(origin, self.ground.clone(), None).start()).await.unwrap()
+        within("a start", Follower::new(origin, self.ground.clone(), None, Arc::default()).start()).await
     }
 
     fn unmet(&self) -> Vec<String> {

@@ -50,7 +50,7 @@ async fn lines(stage: &mut Stage) -> Result<Vec<Line>, super::Failed> {
             "  curl -sS -H 'Metadata-Flavor: Google' \\\n    \
              http://{metadata}/computeMetadata/v1/instance/service-accounts/default/token"
         )),
-        text("  # status and metrics".to_owned()),
+        text(format!("  # status (a page for your browser: http://{control}/) and metrics")),
         text(format!("  curl -sS http://{control}/status.json")),
         text(format!("  curl -sS http://{health}/metrics")),
     ])
