@@ -5,7 +5,7 @@ use http::Request;
 use tokio::net::TcpStream;
 
 use crate::{
-    bed::{Bed, STORAGE, World, apis, send_to},
+    bed::{Bed, STORAGE, World, apis, routed, send_to},
     client::{Door, empty, get, with},
     raw,
 };
@@ -145,4 +145,58 @@ async fn impostor(world: &World, names: Vec<String>) -> (std::net::SocketAddr, S
         }
     });
     (address, ca_pem)
+}
+
+/// `exec` on a machine with other users: loopback is theirs too.
+#[tokio::test]
+async fn a_proxy_with_a_password_serves_only_those_who_give_it_and_keeps_it() {
+    use base64::Engine as _;
+    let bed = Bed::with(|settings| settings.password = Some("bearerd:secret".to_owned().into())).await;
+    let basic = |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
+    let right = basic("bearerd:secret");
+    for (given, served) in [
+        (None, false),
+        (Some(basic("bearerd:secreT")), false),
+        (Some(basic("bearerd:secret2")), false),
+        (Some(basic("bearerd:")), false),
+        (Some("Bearer bearerd:secret".to_owned()), false),
+        (Some("Basic bearerd:secret".to_owned()), false),
+        (Some(right.clone()), true),
+        (Some(right.replace("Basic", "bASIC")), true),
+    ] {
+        let field = given.as_ref().map(|given| format!("Proxy-Authorization: {given}\r\n")).unwrap_or_default();
+        for request in [
+            format!("GET http://{STORAGE}/echo HTTP/1.1\r\nHost: {STORAGE}\r\n{field}\r\n"),
+            format!("CONNECT {STORAGE}:443 HTTP/1.1\r\nHost: {STORAGE}:443\r\n{field}\r\n"),
+            format!("OPTIONS * HTTP/1.1\r\nHost: x\r\n{field}\r\n"),
+        ] {
+            let seen = bed.google.request_count();
+            let mut stream = raw::proxy(&bed).await;
+            raw::write(&mut stream, request.as_bytes()).await;
+            let answer = raw::answer(&mut stream).await;
+            assert_eq!(answer.status() < 300, served, "{given:?} {request}");
+            if !served {
+                let close = (answer.status(), answer.field("proxy-authenticate"), answer.field("connection"));
+                assert_eq!(close, (407, Some("Basic realm=\"bearerd\""), Some("close")));
+                assert_eq!(bed.google.request_count(), seen);
+            }
+        }
+    }
+    assert!(bed.google.requests().iter().all(|seen| !seen.headers.contains_key("proxy-authorization")));
+}
+
+/// What the client lists in `Connection` is taken off before we write, never after.
+#[tokio::test]
+async fn a_connection_field_cannot_take_the_token_off_again() {
+    let bed = Bed::with(|settings| {
+        routed(settings, |route| route.header = http::HeaderName::from_static("x-own-token"));
+    })
+    .await;
+    for door in [Door::Forward, Door::InterceptH1] {
+        let fields = [("connection", "X-Own-Token, x-other"), ("x-own-token", "mine"), ("x-other", "1")];
+        assert_eq!(bed.client(door, STORAGE).await.call(with(get("/echo"), &fields)).await.status(), 401);
+        let seen = bed.last().headers;
+        assert_eq!(seen.get_all("x-own-token").iter().collect::<Vec<_>>(), [&bed.only_token()], "{door:?}");
+        assert!(!seen.contains_key("x-other") && !seen.contains_key("connection"));
+    }
 }

@@ -15,6 +15,7 @@ mod bodies;
 mod capture;
 mod client;
 mod clocks;
+mod closed;
 mod connect;
 mod drain;
 mod exchange;
