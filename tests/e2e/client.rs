@@ -2,7 +2,10 @@
 
 use std::{io, time::Duration};
 
-use bearerd::demo::{RecordedConnection, RecordingHost};
+use bearerd::{
+    demo::{RecordedConnection, RecordingHost},
+    shutdown::Tasks,
+};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Frame;
@@ -56,7 +59,7 @@ impl Client {
             Door::InterceptH1 => Sender::H1(h1(bed, bed.connect(host, &[b"http/1.1"]).await).await),
             Door::InterceptH2 => {
                 let stream = TokioIo::new(bed.connect(host, &[b"h2"]).await);
-                let (sender, connection) = http2::handshake(bed.tasks.clone(), stream).await.unwrap();
+                let (sender, connection) = h2_settings(bed).handshake(stream).await.unwrap();
                 bed.tasks.spawn(async move {
                     let _ = connection.await;
                 });
@@ -125,6 +128,14 @@ impl Client {
         }
         request
     }
+}
+
+/// With a window as wide as gRPC's own libraries need none: h2 ends a connection on which too many small frames lie
+/// unread, and half of this window is what may.
+fn h2_settings(bed: &Bed) -> http2::Builder<Tasks> {
+    let mut builder = http2::Builder::new(bed.tasks.clone());
+    builder.initial_connection_window_size(64 << 20);
+    builder
 }
 
 /// An HTTP/1.1 client on a stream.

@@ -5,7 +5,7 @@ use http::Request;
 
 use crate::{
     bed::{Bed, STORAGE},
-    client::{DOORS, full, get, post},
+    client::{DOORS, Door, full, get, post},
 };
 
 /// A bed whose APIs speak one protocol only; the token endpoint had its turn before.
@@ -35,6 +35,46 @@ async fn idempotent_requests_do_not_notice_that_idle_connections_ended() {
                 if round % 3 == 0 { bed.google.abort_connections() } else { bed.google.drain_connections() }
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_under_a_request_is_replaced_where_that_is_safe() {
+    for upstream in [Protocols::H1, Protocols::H2] {
+        let bed = bed_on(upstream).await;
+        for door in DOORS {
+            for (method, status, deliveries) in [("GET", 200, 2), ("PUT", 200, 2), ("DELETE", 200, 2), ("POST", 502, 1)]
+            {
+                let mut client = bed.client(door, STORAGE).await;
+                assert_eq!(client.call(get("/echo")).await.status(), 200);
+                let before = bed.google.request_count();
+                let request = Request::builder().method(method).uri("/slow?ms=100").body(full("small")).unwrap();
+                let dying = async {
+                    bed.requests_reach(before + 1).await;
+                    bed.google.abort_connections();
+                };
+                let (response, ()) = tokio::join!(client.call(request), dying);
+                assert_eq!(response.status(), status, "{method} {door:?} to {upstream:?}");
+                assert_eq!(bed.google.request_count() - before, deliveries, "{method} {door:?} to {upstream:?}");
+                let last = bed.last();
+                assert!(status == 502 || last.body.length == 5, "{method} {door:?} to {upstream:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_on_a_fresh_connection_that_dies_is_not_sent_again() {
+    // What kills a connection with its first request would kill the next one too.
+    for upstream in [Protocols::H1, Protocols::H2] {
+        let bed = bed_on(upstream).await;
+        let mut client = bed.client(Door::InterceptH2, STORAGE).await;
+        let dying = async {
+            bed.requests_reach(1).await;
+            bed.google.abort_connections();
+        };
+        let (response, ()) = tokio::join!(client.call(get("/slow?ms=100")), dying);
+        assert_eq!((response.status().as_u16(), bed.google.request_count()), (502, 1), "{upstream:?}");
     }
 }
 
