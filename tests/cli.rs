@@ -417,6 +417,7 @@ async fn a_port_in_use_is_waited_for_and_sigterm_ends_in_order() {
     let health = address(&sidecar.line("answering probes"), "health");
     let (status, why) = get(health, "/startupz");
     assert!(status == 503 && why.contains(&format!("listeners.proxy: cannot listen on {port}")), "{why}");
+    assert!(sidecar.log.iter().any(|line| line.contains("cannot start yet")), "{:?}", sidecar.log);
     drop(taken);
     let listening = sidecar.line("listening");
     assert_eq!(address(&listening, "proxy"), port);
@@ -424,6 +425,19 @@ async fn a_port_in_use_is_waited_for_and_sigterm_ends_in_order() {
     let (status, log) = sidecar.end();
     assert_eq!(status, 0, "{log}");
     assert!(log.contains("draining reason=SIGTERM"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_cannot_be_written_is_the_reason_at_startupz() {
+    let world = World::new().await;
+    let in_the_way = world.folder.file("file", "");
+    let config = world.config().replace(&world.folder.name("private"), &format!("{in_the_way}/private"));
+    let config = world.folder.file("c.yaml", &config);
+    let mut sidecar = Sidecar::start(&["--config", &config]);
+    let health = address(&sidecar.line("listening"), "health");
+    let (status, why) = get(health, "/startupz");
+    assert!(status == 503 && why.starts_with("trust: trust.private: cannot use "), "{why}");
+    assert!(why.contains("must be writable"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

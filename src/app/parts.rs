@@ -96,7 +96,7 @@ pub(super) fn trust(settings: &Settings, ground: &Ground) -> Option<Trust> {
             Some(trust)
         }
         Err(error) => {
-            let reason = format!("{error:#}");
+            let reason = format!("{error:#}; both folders of `trust` must be writable, in a pod by volumes");
             tracing::error!(error = reason, "no pod CA: nothing is intercepted");
             ground.ready.wait_for("trust", reason);
             None

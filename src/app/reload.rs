@@ -113,7 +113,10 @@ impl Follower {
             self.ground.ready.wait_for("config", problems.join("; "));
             if self.is_news(&problems) {
                 for problem in &problems {
-                    tracing::error!("no usable configuration yet: {problem}");
+                    match wait {
+                        None => tracing::error!("no usable configuration yet: {problem}"),
+                        Some(_) => tracing::error!("cannot start yet, tried again every 2 s: {problem}"),
+                    }
                 }
             }
             let sources = self.origin.read().unwrap_or_default();
