@@ -60,6 +60,7 @@ fn span(seconds: u64) -> String {
         0..60 => format!("{seconds} s"),
         60..600 => format!("{minutes} min {} s", seconds % 60),
         600..3600 => format!("{minutes} min"),
+        3600..86_400 if minutes % 60 == 0 => format!("{hours} h"),
         3600..86_400 => format!("{hours} h {} min", minutes % 60),
         86_400..31_536_000 => format!("{days} d {} h", hours % 24),
         _ => format!("{} y {} d", days / 365, days % 365),
