@@ -75,6 +75,7 @@ async fn open(
     record.authority = Some(authority.clone());
     let live = shared.live.borrow().clone();
     let verdict = match (live.policy.connect(&authority), authority.host()) {
+        (Connect::Intercept, _) if shared.leaves.is_none() => return Err(no_ca()),
         (Connect::Intercept, Some(host)) if !is_covered(shared, host) => live.policy.connect_unseen(host),
         (verdict, _) => verdict,
     };
@@ -90,6 +91,11 @@ async fn open(
             tunnel_after(shared, &authority, upgrade, seat.clone()).await
         }
     }
+}
+
+/// Carried unseen, the placeholder would reach Google, and the application would look for the fault in Google's 401.
+fn no_ca() -> Failure {
+    Failure::no_token("no_ca", "there is no pod CA to intercept with: /startupz says why", 5)
 }
 
 /// Whether the CA may vouch for the name. Clients would refuse our leaf for a host that the configuration named after

@@ -133,13 +133,14 @@ impl Failure {
 }
 
 /// Reasons that are the data plane's own; others come from policy, the head gate, TLS, tokens and connections.
-pub const REFUSAL_LABELS: [&str; 12] = [
+pub const REFUSAL_LABELS: [&str; 13] = [
     "authority_mismatch",
     "bad_answer",
     "bad_authority",
     "bad_target",
     "client_body",
     "h2_preface",
+    "no_ca",
     "no_credential",
     "no_h2",
     "not_a_proxy_request",

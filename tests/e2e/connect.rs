@@ -561,3 +561,11 @@ fn alert(error: &std::io::Error) -> Option<AlertDescription> {
         _ => None,
     }
 }
+
+#[tokio::test]
+async fn without_a_ca_a_routed_host_is_refused_with_a_reason_instead_of_carried_unseen() {
+    let bed = World::new().await.start(|settings| settings.trust.public = "/dev/null/trust".into());
+    let refused = bed.tunnel(&format!("{STORAGE}:443")).await.unwrap_err();
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.field("x-bearerd-error"), Some("no_ca"));
+}
