@@ -1,7 +1,7 @@
 //! Logs: set up once, level changed while running, written in batches.
 //!
 //! One line per request is the price of being able to say what happened; a `write` per line would cost more than the
-//! request itself. Lines are gathered for [`GATHER`] at most; warnings and errors are written at once, and so is
+//! request itself. Lines are gathered for 50 ms at most; warnings and errors are written at once, and so is
 //! everything until somebody promises to flush.
 
 use std::{

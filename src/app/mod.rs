@@ -167,7 +167,7 @@ impl Sidecar {
         self.shared.trust.as_ref().map(|trust| trust.files.clone())
     }
 
-    /// Lets the application start after [`WAIT_LIMIT`] whatever is missing: a pod that waits for ever is worse than
+    /// Lets the application start after a minute whatever is missing: a pod that waits for ever is worse than
     /// one that answers 503 and says why.
     pub fn limit_waiting(&self) {
         let shared = self.shared.clone();

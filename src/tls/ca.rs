@@ -141,7 +141,7 @@ pub enum CaError {
     /// An empty list would constrain nothing at all.
     #[error("no zone to make a CA for: at least one DNS name is needed")]
     NoZones,
-    /// See [`MAX_ZONES`].
+    /// More than a CA can be constrained to.
     #[error("too many zones for one CA: {0}, at most {MAX_ZONES} are accepted")]
     TooManyZones(usize),
     /// Not a DNS name.
