@@ -305,4 +305,29 @@ mod tests {
             assert!(matches!(result, Err(DialError::Forbidden)), "{target}");
         }
     }
+
+    #[tokio::test]
+    async fn a_parent_proxy_is_not_asked_for_what_is_local() {
+        let parent = ParentProxy { authority: authority("127.0.0.1:1"), tls: None, user_info: None };
+        let settings = Settings { parent: Some(parent), ..Settings::default() };
+        let dialer = Dialer::new(Resolver::system(crate::clock::Clock::system()), settings);
+        for target in ["127.0.0.1:80", "metadata.google.internal:80", "169.254.169.254:80", "localhost:1"] {
+            let result = dialer.dial(&authority(target), Purpose::Opaque).await;
+            assert!(matches!(result, Err(DialError::Forbidden)), "{target}");
+        }
+        let elsewhere = dialer.dial(&authority("192.0.2.1:443"), Purpose::Opaque).await;
+        assert!(matches!(elsewhere, Err(DialError::Connect(_))), "the parent itself was not dialled");
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_one_of_our_own_ports_is_known() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        for (ports, ours) in [(vec![address.port()], true), (vec![1], false), (Vec::new(), false)] {
+            let dialer = Dialer::new(Resolver::system(crate::clock::Clock::system()), Settings::default());
+            dialer.own_ports(ports);
+            assert_eq!(dialer.is_ourselves(&stream), ours);
+        }
+    }
 }
