@@ -15,11 +15,7 @@ use super::{
     request::{self, Answer, Cleaning, Door},
     upstream::Head,
 };
-use crate::{
-    authority::Authority,
-    net::dial::Purpose,
-    policy::{Decision, Facts},
-};
+use crate::{authority::Authority, net::dial::Purpose, policy::Decision};
 
 /// Sends the request on a connection of its own, in clear.
 pub(super) async fn forward(
@@ -62,15 +58,7 @@ fn allowed(
     request: &Request<Incoming>,
     record: &mut Record,
 ) -> Result<bool, Failure> {
-    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let facts = Facts {
-        authority,
-        method: request.method(),
-        target,
-        headers: request.headers(),
-        placeholder: Some(&shared.placeholder),
-    };
-    match live.policy.decide(&facts) {
+    match live.policy.decide(&request::facts(shared, authority, request)) {
         Decision::Deny { reason, .. } => Err(Failure::new(Kind::Denied, reason.label(), reason.message())),
         Decision::Pass { route, reason, strip_placeholder } => {
             record.route = route.cloned();

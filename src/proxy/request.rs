@@ -215,15 +215,7 @@ fn decide(
     request: &Request<Incoming>,
     record: &mut Record,
 ) -> Result<Plan, Failure> {
-    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let facts = Facts {
-        authority,
-        method: request.method(),
-        target,
-        headers: request.headers(),
-        placeholder: Some(&shared.placeholder),
-    };
-    match live.policy.decide(&facts) {
+    match live.policy.decide(&facts(shared, authority, request)) {
         Decision::Inject { route } => {
             record.route = Some(route.clone());
             record.decision = "inject";
@@ -243,6 +235,17 @@ fn decide(
             record.route = route.cloned();
             Err(Failure::new(Kind::Denied, reason.label(), reason.message()))
         }
+    }
+}
+
+/// What policy judges a request by; the same for every path that a request can take.
+pub(super) fn facts<'a>(shared: &'a Shared, authority: &'a Authority, request: &'a Request<Incoming>) -> Facts<'a> {
+    Facts {
+        authority,
+        method: request.method(),
+        target: request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
+        headers: request.headers(),
+        placeholder: Some(&shared.placeholder),
     }
 }
 
