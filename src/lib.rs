@@ -16,7 +16,7 @@
 //! config
 //! environment app
 //! check
-//! demo
+//! inject demo
 //! cli
 //! ```
 
@@ -31,6 +31,7 @@ pub mod config;
 pub mod credential;
 pub mod demo;
 pub mod environment;
+pub mod inject;
 pub mod metadata_server;
 pub mod metrics;
 pub mod net;

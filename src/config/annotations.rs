@@ -175,7 +175,7 @@ fn apply(annotation: &Annotation, suffix: &str, cursor: &Cursor<'_>, found: &mut
 }
 
 /// The annotation of that name, and the user's part of it.
-fn look_up(name: &str) -> Option<(&'static Annotation, &str)> {
+pub fn look_up(name: &str) -> Option<(&'static Annotation, &str)> {
     ANNOTATIONS.iter().find_map(|annotation| match annotation.name.ends_with('.') {
         true => name.strip_prefix(annotation.name).map(|suffix| (annotation, suffix)),
         false => (annotation.name == name).then_some((annotation, "")),

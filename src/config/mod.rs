@@ -22,9 +22,9 @@ mod settings;
 mod value;
 mod yaml;
 
-pub use annotations::{ANNOTATIONS, Annotation, PREFIX, Reader, is_near_miss};
+pub use annotations::{ANNOTATIONS, Annotation, PREFIX, Reader, is_near_miss, look_up};
 pub use changes::needs_restart;
-pub use problem::Problem;
+pub use problem::{Problem, is_plain, nearest};
 pub use settings::{
     ConnectTo, CredentialSettings, EndpointSettings, ListenerSettings, LogLevel, MetadataMode, ParentProxy,
     PolicySettings, Settings, TrustSettings, UpstreamSettings, WaitFor,

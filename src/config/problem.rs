@@ -90,14 +90,14 @@ pub(super) fn quoted(word: &str) -> String {
 
 /// Whether a word can be shown: no password, no key and no token that was pasted into the wrong place is so short and
 /// plain. `*` and `:` are for hosts with a port.
-pub(super) fn is_plain(word: &str) -> bool {
+pub fn is_plain(word: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.<>/*:".contains(&byte);
     let token = ["ya29.", "AIza", "GOCSPX-", "1//"].iter().any(|start| word.starts_with(start));
     word.len() <= 64 && word.bytes().all(plain) && !token
 }
 
 /// The accepted word that `word` was probably meant to be.
-pub(super) fn nearest<'a>(word: &str, accepted: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, accepted: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = accepted.map(|candidate| (distance(word, candidate), candidate)).min_by_key(|(distance, _)| *distance);
     near.filter(|(distance, candidate)| *distance <= 2.max(candidate.len() / 3)).map(|(_, candidate)| candidate)
 }

@@ -1,0 +1,335 @@
+//! What the administrator set for all sidecars.
+//!
+//! Owns the settings file and its profiles. Everything in it is checked when it is read, so that a pod is never
+//! refused for a fault of the administrator's.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::quantity;
+use crate::config;
+
+/// The injector's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// The sidecar's image, a full reference.
+    pub image: String,
+    /// Empty = left to the cluster.
+    #[serde(default)]
+    pub image_pull_policy: String,
+    /// UID and GID of the sidecar; `None` = left to the platform.
+    #[serde(default = "default_user")]
+    pub user: Option<u32>,
+    /// The Secret where a pod names none.
+    #[serde(default)]
+    pub secret_name: String,
+    /// The file in it; empty = every file.
+    #[serde(default)]
+    pub secret_key: String,
+    /// More Secrets for more credentials, by the directory they are mounted at.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    /// The ceiling of hosts.
+    #[serde(default = "default_hosts")]
+    pub allow_hosts: Vec<String>,
+    /// The ceiling of accounts.
+    #[serde(default)]
+    pub allow_accounts: Vec<String>,
+    /// A ConfigMap of more roots.
+    #[serde(default)]
+    pub extra_roots: ExtraRoots,
+    /// The configuration that every sidecar starts from.
+    #[serde(default)]
+    pub config: Map<String, Value>,
+    /// `HTTP_PROXY` too.
+    #[serde(default)]
+    pub http_proxy: bool,
+    /// Added to `NO_PROXY`.
+    #[serde(default)]
+    pub no_proxy: Vec<String>,
+    /// The project applications are told.
+    #[serde(default)]
+    pub project: String,
+    /// `json` or `text`.
+    #[serde(default = "default_format")]
+    pub log_format: String,
+    /// Empty = `info`.
+    #[serde(default)]
+    pub log_level: String,
+    /// Of the sidecar.
+    #[serde(default)]
+    pub resources: Resources,
+    /// What an annotation of ours that nobody knows leads to.
+    #[serde(default)]
+    pub unknown_annotations: Unknown,
+    /// Sets of other values that pods choose by name.
+    #[serde(default)]
+    pub profiles: BTreeMap<String, Map<String, Value>>,
+}
+
+/// A ConfigMap in the pod's namespace with PEM roots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ExtraRoots {
+    /// Its name; empty = none.
+    pub config_map: String,
+    /// The file in it.
+    pub key: String,
+}
+
+/// Requests and limits, quantities by resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resources {
+    /// What is reserved.
+    pub requests: BTreeMap<String, String>,
+    /// What is the most.
+    pub limits: BTreeMap<String, String>,
+}
+
+/// What an unknown annotation leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unknown {
+    /// A refusal.
+    #[default]
+    Deny,
+    /// A warning.
+    Warn,
+}
+
+impl Settings {
+    /// Reads the settings; `name` is the file's, for the errors.
+    ///
+    /// # Errors
+    /// What is wrong, a line each.
+    pub fn read(text: &str, name: &str) -> Result<Self, Vec<String>> {
+        let settings: Self = serde_yaml::from_str(text).map_err(|error| vec![format!("{name}: {error}")])?;
+        let mut problems = settings.problems("");
+        for profile in settings.profiles.keys() {
+            match settings.with_profile(profile) {
+                Ok(merged) => problems.extend(merged.problems(&format!("profiles.{profile}."))),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() {
+            return Ok(settings);
+        }
+        // What is wrong at the top is wrong in each profile too.
+        Err(problems.into_iter().map(|problem| format!("{name}: {problem}")).collect())
+    }
+
+    /// The settings with a profile merged over them: maps deep, everything else replaced.
+    pub(super) fn with_profile(&self, name: &str) -> Result<Self, String> {
+        let Some(profile) = self.profiles.get(name) else { return Err(format!("profiles.{name}: there is none")) };
+        if let Some(field) = NOT_IN_PROFILES.iter().find(|field| profile.contains_key(**field)) {
+            return Err(format!("profiles.{name}.{field}: the same for all sidecars, so set it at the top level only"));
+        }
+        let merged = serde_json::to_value(self).map(|mut top| {
+            merge(&mut top, &Value::Object(profile.clone()));
+            top
+        });
+        merged.and_then(serde_json::from_value).map_err(|error| format!("profiles.{name}: {error}"))
+    }
+
+    /// The configuration a sidecar gets by environment, compact and with sorted keys.
+    pub(super) fn config_text(&self) -> String {
+        let mut config = Value::Object(self.config.clone());
+        // The pod's other containers have ended when a native sidecar is told to.
+        let mut defaults = json!({"drain": {"linger": "0s"}});
+        if !self.extra_roots.config_map.is_empty() {
+            merge(&mut config, &json!({"upstream": {"extraRoots": format!("{ROOTS}/{}", self.extra_roots.key)}}));
+        }
+        merge(&mut defaults, &config);
+        sorted(&defaults).to_string()
+    }
+
+    /// The ceiling, as the sidecar gets it by flags.
+    pub(super) fn flags(&self) -> config::Flags {
+        let list = |items: &[String]| if items.is_empty() { Vec::new() } else { vec![items.join(",")] };
+        config::Flags {
+            allow_hosts: list(&self.allow_hosts),
+            allow_accounts: list(&self.allow_accounts),
+            log_level: (!self.log_level.is_empty()).then(|| self.log_level.clone()),
+            ..config::Flags::default()
+        }
+    }
+
+    fn problems(&self, at: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut check = |wrong: bool, field: &str, want: &str| {
+            if wrong {
+                found.push(format!("{at}{field}: {want}"));
+            }
+        };
+        check(self.image.trim().is_empty(), "image", "empty, want an image reference");
+        let pulls = ["", "Always", "IfNotPresent", "Never"];
+        check(
+            !pulls.contains(&self.image_pull_policy.as_str()),
+            "imagePullPolicy",
+            "want Always, IfNotPresent or Never",
+        );
+        check(self.user == Some(0), "user", "0 is root, want another UID or null");
+        check(self.allow_hosts.is_empty(), "allowHosts", "empty, want at least one host");
+        check(!["json", "text"].contains(&self.log_format.as_str()), "logFormat", "want json or text");
+        let name = |name: &str| name.is_empty() || is_object_name(name);
+        check(
+            !name(&self.secret_name),
+            "secretName",
+            "no name of a Secret, want lower-case letters, digits, '-' and '.'",
+        );
+        check(!self.secret_key.is_empty() && !is_key(&self.secret_key), "secretKey", "no file of a Secret");
+        check(!name(&self.extra_roots.config_map), "extraRoots.configMap", "no name of a ConfigMap");
+        check(!is_key(&self.extra_roots.key), "extraRoots.key", "no file of a ConfigMap");
+        for (directory, secret) in &self.secrets {
+            let plain = is_label(directory) && directory.len() <= 40;
+            check(!plain, "secrets", "want names of at most 40 lower-case letters, digits and '-'");
+            check(directory == "default", "secrets.default", "that directory is secretName's, want another name");
+            check(!is_object_name(secret), &format!("secrets.{directory}"), "no name of a Secret");
+        }
+        for item in &self.no_proxy {
+            check(!is_no_proxy(item), "noProxy", "want host names, '.suffix' or addresses");
+        }
+        for problem in quantity::problems(&self.resources) {
+            check(true, &format!("resources.{}", problem.0), &problem.1);
+        }
+        found.extend(self.config_problems().into_iter().map(|problem| format!("{at}config: {problem}")));
+        found
+    }
+
+    fn config_problems(&self) -> Vec<String> {
+        let file = Some(config::Source { name: "config".to_owned(), text: self.config_text() });
+        let loaded = config::load(&config::Sources { file, annotations: None, flags: self.flags() });
+        let settings = match loaded {
+            Ok(loaded) => loaded.settings,
+            // A line of the text that we wrote ourselves would mislead.
+            Err(problems) => {
+                let line = |problem: &config::Problem| match problem.path.as_str() {
+                    "" => problem.message.clone(),
+                    path => format!("{path}: {}", problem.message),
+                };
+                return problems.iter().map(line).collect();
+            }
+        };
+        let mut found = Vec::new();
+        if settings.upstream.parent_proxy.is_some_and(|proxy| proxy.user_info.is_some()) {
+            found.push(
+                "upstream.parentProxy: with a password that everyone who reads pods would see, want none".to_owned(),
+            );
+        }
+        if settings.trust != config::TrustSettings::default() {
+            found.push("trust: the injector mounts its own directories, want it left out".to_owned());
+        }
+        let doors = settings.listeners;
+        let free = |door: Option<std::net::SocketAddr>| door.is_some_and(|address| address.port() == 0);
+        if free(doors.proxy) || free(doors.metadata) || free(doors.health) {
+            found.push("listeners: port 0 is another one at every start, want fixed ports".to_owned());
+        }
+        found
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            image: concat!("ghcr.io/bearerd/bearerd:", env!("CARGO_PKG_VERSION")).to_owned(),
+            image_pull_policy: String::new(),
+            user: default_user(),
+            secret_name: String::new(),
+            secret_key: String::new(),
+            secrets: BTreeMap::new(),
+            allow_hosts: default_hosts(),
+            allow_accounts: Vec::new(),
+            extra_roots: ExtraRoots::default(),
+            config: Map::new(),
+            http_proxy: false,
+            no_proxy: Vec::new(),
+            project: String::new(),
+            log_format: default_format(),
+            log_level: String::new(),
+            resources: Resources::default(),
+            unknown_annotations: Unknown::Deny,
+            profiles: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for ExtraRoots {
+    fn default() -> Self {
+        Self { config_map: String::new(), key: "ca.crt".to_owned() }
+    }
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        let quantity = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        Self {
+            requests: BTreeMap::from([quantity("cpu", "10m"), quantity("memory", "24Mi")]),
+            limits: BTreeMap::from([quantity("memory", "64Mi")]),
+        }
+    }
+}
+
+fn default_user() -> Option<u32> {
+    Some(14180)
+}
+
+fn default_hosts() -> Vec<String> {
+    vec!["*.googleapis.com".to_owned()]
+}
+
+fn default_format() -> String {
+    "json".to_owned()
+}
+
+/// Puts `over` over `under`: maps field by field, everything else whole.
+fn merge(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (name, value) in over {
+                merge(under.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over.clone(),
+    }
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<_, _> = fields.iter().map(|(name, value)| (name.clone(), sorted(value))).collect();
+            Value::Object(fields.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        plain => plain.clone(),
+    }
+}
+
+/// A name of a Secret or ConfigMap.
+pub(super) fn is_object_name(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+/// A name of a file in one.
+pub(super) fn is_key(key: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=253).contains(&key.len()) && key.bytes().all(plain) && key != "." && !key.starts_with("..")
+}
+
+/// An item of `NO_PROXY`: it ends up in a list that programs split at commas and blanks.
+pub(super) fn is_no_proxy(item: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:*/[]".contains(&byte);
+    (1..=253).contains(&item.len()) && item.bytes().all(plain)
+}
+
+fn is_label(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=253).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+pub(super) const ROOTS: &str = "/var/run/bearerd/roots";
+
+const NOT_IN_PROFILES: [&str; 6] = ["image", "user", "allowHosts", "allowAccounts", "profiles", "unknownAnnotations"];
