@@ -9,6 +9,7 @@ mod finding;
 mod plan;
 mod pod;
 mod quantity;
+pub mod review;
 mod settings;
 mod shapes;
 mod sidecar;
