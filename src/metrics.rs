@@ -48,6 +48,12 @@ pub struct Metrics {
     pub connections_active: IntGaugeVec,
     /// When the pod CA ends, in seconds since 1970.
     pub ca_expiry: IntGauge,
+    /// Reviews answered by the webhook, by result.
+    pub webhook_reviews: IntCounterVec,
+    /// How long reviews took; without labels, and absent in a sidecar.
+    pub webhook_review_duration: HistogramVec,
+    /// When the webhook's certificate ends, in seconds since 1970; without labels, and absent until there is one.
+    pub webhook_certificate_expiry: IntGaugeVec,
     panics: IntCounter,
 }
 
@@ -121,6 +127,13 @@ impl Metrics {
             config_reload_failures: make.counter("config_reload_failures_total", "Configurations refused.")?,
             connections_active: make.gauges("connections_active", "Open client connections.", &["door"])?,
             ca_expiry: make.gauge("ca_expiry_timestamp_seconds", "When the pod CA ends.")?,
+            webhook_reviews: make.counters("webhook_reviews_total", "Reviews answered.", &["result"])?,
+            webhook_review_duration: make.durations("webhook_review_duration_seconds", "How long it took.", &[])?,
+            webhook_certificate_expiry: make.gauges(
+                "webhook_certificate_expiry_timestamp_seconds",
+                "When the webhook's certificate ends.",
+                &[],
+            )?,
             panics: make.counter("panics_total", "Panics; each costs one connection or one refresh.")?,
             registry: registry.clone(),
         };

@@ -92,8 +92,38 @@ fn wrong_usage_is_64_on_standard_error_and_says_what_is_accepted() {
 }
 
 #[test]
+fn a_webhook_that_cannot_start_says_what_is_missing() {
+    let folder = Folder::new();
+    let config = folder.file("config.yaml", "image: ghcr.io/bearerd/bearerd:0.1.0\n");
+    let with = |rest: &'static str| format!("webhook --config {config} {rest}");
+    let names = "--webhook-configuration b --service b.ns.svc --ca-secret ns/b-ca";
+    let table = [
+        ("webhook".to_owned(), 64, "--config <FILE>"),
+        (with(""), 64, "--tls=selfManaged needs --webhook-configuration NAME"),
+        (with("--webhook-configuration b"), 64, "--tls=selfManaged needs --ca-secret NAMESPACE/NAME"),
+        (with("--webhook-configuration b --ca-secret b"), 64, "--ca-secret: want NAMESPACE/NAME, such as"),
+        (
+            with("--webhook-configuration b --ca-secret ns/b"),
+            64,
+            "--tls=selfManaged needs --service NAME.NAMESPACE.svc",
+        ),
+        (with("--webhook-configuration b --ca-secret ns/b --service B!"), 64, "--service: want NAME.NAMESPACE.svc"),
+        (with("--tls=files"), 64, "--tls=files needs --tls-dir DIR"),
+        (with("--tls=provided"), 64, "invalid value 'provided'"),
+        (with("--listen 10250"), 64, "invalid value '10250'"),
+        (format!("{} {names}", with("")), 1, "not in a cluster: the webhook needs the service account"),
+        ("webhook --config /does/not/exist --tls=files --tls-dir /tmp".to_owned(), 1, "/does/not/exist: No such file"),
+    ];
+    for (line, expected, told) in table {
+        let (status, out, err) = outcome(&run(&line.split_whitespace().collect::<Vec<_>>()));
+        assert_eq!((status, out.as_str()), (expected, ""), "{line}: {err}");
+        assert!(err.contains(told), "{line}: {err}");
+    }
+}
+
+#[test]
 fn every_command_has_one_help_text() {
-    for command in ["run", "demo", "exec", "check", "explain", "token", "env", "ready", "quit"] {
+    for command in ["run", "demo", "exec", "check", "explain", "token", "env", "webhook", "ready", "quit"] {
         let (status, long, err) = outcome(&run(&[command, "--help"]));
         assert_eq!((status, err.as_str()), (0, ""), "{command}");
         assert!(long.contains(&format!("Usage: bearerd {command}")), "{long}");

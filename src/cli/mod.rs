@@ -12,8 +12,9 @@ mod local;
 mod process;
 mod run;
 mod token;
+mod webhook;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -47,6 +48,9 @@ enum Command {
     /// Prints the environment that sends a program's traffic through the sidecar
     #[command(after_help = AFTER_ENV)]
     Env(EnvArgs),
+    /// Runs the admission server that puts the sidecar into pods
+    #[command(after_help = AFTER_WEBHOOK)]
+    Webhook(WebhookArgs),
     /// Exits 0 when the local sidecar has started, else says what it waits for
     Ready(ReadyArgs),
     /// Asks the local sidecar to finish what is in flight and exit
@@ -80,6 +84,13 @@ const AFTER_ENV: &str = "\
 Examples:
   eval \"$(bearerd env)\"
   bearerd env --format dotenv > bearerd.env && docker run --env-file bearerd.env …";
+
+const AFTER_WEBHOOK: &str = "\
+Example:
+  bearerd webhook --config /etc/bearerd/config.yaml --webhook-configuration bearerd \\
+    --ca-secret bearerd/bearerd-webhook-ca --service bearerd-webhook.bearerd.svc
+
+It serves /mutate, /mutate/namespace and /validate over TLS, and /livez, /readyz and /metrics on the health port.";
 
 /// Where the settings come from.
 #[derive(Clone, Debug, Default, Args)]
@@ -242,6 +253,60 @@ struct ExecArgs {
     command: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+struct WebhookArgs {
+    /// The injector's settings file (YAML), read again when it changes
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Where reviews come, over TLS
+    #[arg(long, value_name = "ADDR", default_value = "[::]:10250")]
+    listen: SocketAddr,
+    /// Where probes and scrapes come
+    #[arg(long, value_name = "ADDR", default_value = "[::]:14190")]
+    health: SocketAddr,
+    /// Who keeps the certificate: selfManaged (the webhooks, in a Secret of theirs) or files
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = TlsKind::SelfManaged, hide_possible_values = true)]
+    tls: TlsKind,
+    /// Directory of tls.crt and tls.key, for --tls=files; read again when they change
+    #[arg(long, value_name = "DIR")]
+    tls_dir: Option<PathBuf>,
+    /// Name of the MutatingWebhookConfiguration, and of the ValidatingWebhookConfiguration, whose caBundle is written
+    #[arg(long, value_name = "NAME")]
+    webhook_configuration: Option<String>,
+    /// The Secret that the webhooks share, as NAMESPACE/NAME; made if there is none
+    #[arg(long, value_name = "SECRET")]
+    ca_secret: Option<String>,
+    /// The service's name as the API server calls it, NAME.NAMESPACE.svc (comma-separated, repeatable)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    service: Vec<String>,
+    /// How long a new CA is trusted before it signs
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
+    ca_settle: Duration,
+    /// How long it serves on after it has said that it will end; at least 5s
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    lame_duck: Duration,
+    #[command(flatten)]
+    log: LogArgs,
+    /// How log lines look: text or json
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        env = "BEARERD_LOG_FORMAT",
+        hide_env_values = true
+    )]
+    log_format: telemetry::Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum TlsKind {
+    #[value(name = "selfManaged")]
+    SelfManaged,
+    Files,
+}
+
 impl SourceArgs {
     /// Whether anything says what to run on.
     fn is_given(&self) -> bool {
@@ -288,6 +353,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => check::explain(&args),
         Command::Token(args) => token::main(&args),
+        Command::Webhook(args) => webhook::main(&args),
         Command::Ready(args) => local::ready(&args),
         Command::Quit(args) => local::quit(&args),
         Command::Env(args) => env::main(&args),

@@ -5,6 +5,7 @@
 
 mod annotations;
 mod containers;
+pub mod certificates;
 mod finding;
 mod plan;
 mod pod;
@@ -13,6 +14,7 @@ pub mod review;
 mod settings;
 mod shapes;
 mod sidecar;
+pub mod webhook;
 
 use serde_json::Value;
 

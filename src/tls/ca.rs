@@ -165,14 +165,14 @@ pub enum CaError {
 }
 
 /// A key that signs certificates; wiped when dropped.
-pub(super) struct CaKey(Zeroizing<KeyPair>);
+pub(crate) struct CaKey(Zeroizing<KeyPair>);
 
 impl CaKey {
-    fn generate() -> Result<Self, rcgen::Error> {
+    pub(crate) fn generate() -> Result<Self, rcgen::Error> {
         Ok(Self::from(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?))
     }
 
-    pub(super) fn to_pem(&self) -> Zeroizing<String> {
+    pub(crate) fn to_pem(&self) -> Zeroizing<String> {
         Zeroizing::new(self.0.serialize_pem())
     }
 }

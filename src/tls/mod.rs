@@ -16,9 +16,10 @@ mod trust;
 
 use std::sync::{Arc, LazyLock};
 
-use rustls::{SupportedProtocolVersion, crypto::CryptoProvider};
+use rustls::{SupportedProtocolVersion, crypto::CryptoProvider, pki_types::CertificateDer};
 
 pub use accept::{AcceptError, accept};
+pub(crate) use ca::CaKey;
 pub use ca::{CaError, PodCa};
 pub use leaf::{LeafError, Leaves};
 pub use roots::{RootsError, client_config, client_roots};
@@ -41,6 +42,13 @@ pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     Arc::clone(&PROVIDER)
+}
+
+/// One certificate as PEM text.
+pub fn pem(certificate: &CertificateDer<'_>) -> String {
+    let mut text = String::new();
+    pem::encode(certificate, &mut text);
+    text
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ fn real() -> BTreeSet<String> {
         &metrics.requests_passed,
         &metrics.upstream_connect_errors,
         &metrics.token_refreshes,
+        &metrics.webhook_reviews,
     ] {
         counters.with_label_values(&["x"]);
     }
@@ -26,6 +27,8 @@ fn real() -> BTreeSet<String> {
     for gauges in [&metrics.token_expiry, &metrics.key_load_timestamp, &metrics.connections_active] {
         gauges.with_label_values(&["x"]);
     }
+    metrics.webhook_review_duration.with_label_values(&[] as &[&str]);
+    metrics.webhook_certificate_expiry.with_label_values(&[] as &[&str]);
     metrics.http_requests.with_label_values(&["x", "x", "x"]);
     metrics.http_request_duration.with_label_values(&["x"]);
     metrics.key_info.with_label_values(&["x", "x"]);
