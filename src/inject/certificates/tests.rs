@@ -130,11 +130,13 @@ struct Replica {
     leaf: Option<(u32, u64)>,
     since: BTreeMap<u32, u64>,
     ready: bool,
+    /// It gets no processor until then.
+    stalled: u64,
 }
 
 const SETTLE_TICKS: u64 = 40;
-const READY_TICKS: u64 = 6;
-const LAG_TICKS: u64 = 5;
+const READY_TICKS: u64 = 31;
+const LAG_TICKS: u64 = 30;
 /// A leaf's life, and how long an authority is kept after its last leaf.
 const LEAF_TICKS: u64 = 400;
 
@@ -248,7 +250,7 @@ fn whatever_two_replicas_do_what_they_serve_is_trusted() {
             // What people do, rarely, and never both replicas at once.
             match chance.below(1500) {
                 // Long enough before the end for everybody to come round.
-                _ if now > 3900 => {}
+                _ if now > 3500 => {}
                 0..=3 => {
                     if let Some((version, kept)) = &mut api.secret {
                         (kept.asked, *version) = (true, 1_000_000 + now);
@@ -265,7 +267,10 @@ fn whatever_two_replicas_do_what_they_serve_is_trusted() {
                 _ => {}
             }
             for replica in &mut replicas {
-                if chance.below(3) > 0 {
+                if chance.below(300) == 0 {
+                    replica.stalled = now + chance.below(2 * SETTLE_TICKS);
+                }
+                if now >= replica.stalled && chance.below(3) > 0 {
                     replica.advance(&mut api, now);
                 }
                 assert_trusted(replica, &api, now, &story);

@@ -138,3 +138,60 @@ const MOST_TOLD: usize = 1024;
 const ANSWER: Duration = Duration::from_secs(5);
 /// A name has at most 253 characters, and the time is added.
 const MOST_STEM: usize = 220;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reviewed(result: Outcome, change: impl FnOnce(&mut Reviewed)) -> Reviewed {
+        let named = |text: &str| text.to_owned();
+        let mut reviewed = Reviewed {
+            body: Vec::new(),
+            result,
+            namespace: named("shop"),
+            owner: Owner {
+                api_version: named("apps/v1"),
+                kind: named("ReplicaSet"),
+                name: named("app-6f7"),
+                uid: named("u-1"),
+                is_named: true,
+            },
+            dry_run: false,
+            message: named("bearerd.dev/hosts: want hosts"),
+        };
+        change(&mut reviewed);
+        reviewed
+    }
+
+    #[test]
+    fn only_what_was_stored_or_refused_is_told_and_only_about_what_exists() {
+        let told = |reviewed: &Reviewed| Note::of(reviewed).map(|note| note.reason);
+        assert_eq!(told(&reviewed(Outcome::Injected, |_| {})), Some("Injected"));
+        assert_eq!(told(&reviewed(Outcome::Denied, |_| {})), Some("InjectionRefused"));
+        for result in Outcome::ALL.into_iter().filter(|one| !matches!(one, Outcome::Injected | Outcome::Denied)) {
+            assert_eq!(told(&reviewed(result, |_| {})), None, "{result:?}");
+        }
+        assert_eq!(told(&reviewed(Outcome::Denied, |reviewed| reviewed.dry_run = true)), None);
+        assert_eq!(told(&reviewed(Outcome::Denied, |reviewed| reviewed.owner.is_named = false)), None);
+        assert_eq!(told(&reviewed(Outcome::Denied, |reviewed| reviewed.namespace.clear())), None);
+    }
+
+    #[test]
+    fn an_event_is_about_the_owner_and_its_name_fits() {
+        let long = "a".repeat(253);
+        let note = Note::of(&reviewed(Outcome::Denied, |reviewed| reviewed.owner.name = long.clone())).unwrap();
+        let event = note.event(Clock::system());
+        assert_eq!(event["involvedObject"]["name"], long.as_str());
+        assert_eq!(event["involvedObject"]["uid"], "u-1");
+        assert_eq!(event["metadata"]["namespace"], "shop");
+        assert_eq!((&event["type"], &event["reason"]), (&json!("Warning"), &json!("InjectionRefused")));
+        assert_eq!(event["message"], "bearerd.dev/hosts: want hosts");
+        let name = event["metadata"]["name"].as_str().unwrap();
+        assert!(name.len() <= 253 && name.starts_with("aaa"), "{name}");
+        let time = event["lastTimestamp"].as_str().unwrap();
+        assert!(time.len() == 20 && time.starts_with("20") && time.ends_with('Z'), "{time}");
+        // The API server reads it as one.
+        let read: k8s_openapi::api::core::v1::Event = serde_json::from_value(event).unwrap();
+        assert!(read.last_timestamp.is_some());
+    }
+}
