@@ -4,8 +4,8 @@
 //! JSON, so that fields newer than this program survive. Called by `webhook` and `inject`.
 
 mod annotations;
-mod containers;
 pub mod certificates;
+mod containers;
 mod finding;
 mod plan;
 mod pod;

@@ -138,3 +138,32 @@ async fn a_lame_duck_says_so_first_and_loses_no_review() {
     until("the old connection is closed", async || kept.is_closed()).await;
     drop(cluster);
 }
+
+#[tokio::test]
+async fn a_pod_is_injected_or_refused_and_its_owner_hears_of_it_once() {
+    let (cluster, replica, bundle) = started().await;
+    let pod = |secret: &str| {
+        let metadata = json!({
+            "labels": {"bearerd.dev/inject": "enabled"},
+            "annotations": {"bearerd.dev/secret-name": secret},
+        });
+        pod_review("app-6f7", metadata)
+    };
+    for _ in 0..3 {
+        let answer = replica.reviewer().review(&bundle, "/mutate", &pod("gcp-key")).await.unwrap();
+        assert_eq!(answer["response"]["allowed"], true, "{answer}");
+        assert_eq!(answer["response"]["patchType"], "JSONPatch");
+        let answer = replica.reviewer().review(&bundle, "/mutate", &pod("My_Key")).await.unwrap();
+        assert_eq!(answer["response"]["allowed"], false);
+        assert!(answer["response"]["status"]["message"].as_str().unwrap().contains("bearerd.dev/secret-name"));
+        let mut dry = pod("Other_Key");
+        dry["request"]["dryRun"] = json!(true);
+        replica.reviewer().review(&bundle, "/mutate", &dry).await.unwrap();
+    }
+    until("two Events", async || cluster.state(|state| state.events.len()) >= 2).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let events = cluster.state(|state| state.events.clone());
+    let reasons: Vec<_> = events.iter().map(|event| event["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["Injected", "InjectionRefused"]);
+    assert!(events.iter().all(|event| event["involvedObject"]["name"] == "app-6f7"), "{events:?}");
+}
