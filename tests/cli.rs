@@ -84,6 +84,8 @@ fn wrong_usage_is_64_on_standard_error_and_says_what_is_accepted() {
         (&["env", "--format", "bash"], "shell, dotenv, json, k8s"),
         (&["exec", "--key", "x"], "<COMMAND>..."),
         (&["exec", "--", "true"], "give --key PATH or --config FILE"),
+        (&["inject"], "--filename <PATH>"),
+        (&["inject", "-f", "x", "--check", "--diff"], "cannot be used with '--diff'"),
     ] {
         let (status, out, err) = outcome(&run(args));
         assert_eq!((status, out.as_str()), (64, ""), "{args:?}: {err}");
@@ -123,7 +125,9 @@ fn a_webhook_that_cannot_start_says_what_is_missing() {
 
 #[test]
 fn every_command_has_one_help_text() {
-    for command in ["run", "demo", "exec", "check", "explain", "token", "env", "webhook", "ready", "quit"] {
+    let commands =
+        ["run", "demo", "exec", "check", "explain", "token", "env", "webhook", "inject", "ready", "quit"];
+    for command in commands {
         let (status, long, err) = outcome(&run(&[command, "--help"]));
         assert_eq!((status, err.as_str()), (0, ""), "{command}");
         assert!(long.contains(&format!("Usage: bearerd {command}")), "{long}");
@@ -564,4 +568,59 @@ fn exec_does_not_start_a_command_without_a_usable_key() {
     assert_eq!((status, out.as_str()), (1, ""));
     assert!(err.starts_with("bearerd: credential 'default' has no usable key: key.json: "), "{err}");
     assert!(!Path::new(&marker).exists());
+}
+
+/// Standard input, what `inject` makes of it, and what it says.
+fn inject(args: &[&str], input: &str) -> (i32, String, String) {
+    let mut command = bearerd(&["inject"]);
+    let mut child =
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It may have ended on its settings before it reads.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    outcome(&child.wait_with_output().unwrap())
+}
+
+const NOT_ASKED: &str = "# kept\r\nkind: Service\nmetadata: {name: web}   \n---\napiVersion: v1\nkind: Pod\nmetadata: {name: \
+                         web}\nspec: {containers: [{name: app}]}\n";
+
+#[test]
+fn manifests_that_ask_for_nothing_come_out_byte_for_byte_and_are_reported() {
+    let told = "stdin:2: service/web untouched\nstdin:5: pod/web untouched: ";
+    let (status, out, err) = inject(&["-f", "-"], NOT_ASKED);
+    assert_eq!((status, out.as_str()), (0, NOT_ASKED), "{err}");
+    assert!(err.starts_with(told), "{err}");
+    for flag in ["--check", "--diff"] {
+        let (status, out, err) = inject(&["-f", "-", flag], NOT_ASKED);
+        assert_eq!((status, out.as_str()), (0, ""), "{flag}: {err}");
+        assert!(err.starts_with(told), "{flag}: {err}");
+    }
+}
+
+#[test]
+fn after_a_refusal_nothing_goes_to_standard_output() {
+    let folder = Folder::new();
+    let good = folder.file("a.yaml", NOT_ASKED);
+    let bad = folder.file("b.yaml", "kind: Pod\nmetadata: {name: twice}\nspec:\n  a: 1\n  a: 2\n");
+    for flags in [&[][..], &["--check"], &["--diff"]] {
+        let (status, out, err) = inject(&[&["-f", good.as_str(), "-f", bad.as_str()], flags].concat(), "");
+        assert_eq!((status, out.as_str()), (1, ""), "{err}");
+        let wanted = format!("{bad}:5: pod/twice refused: 'a' stands here again, first in line 4; want it once\n");
+        assert!(err.ends_with(&wanted), "{err}");
+    }
+}
+
+#[test]
+fn every_manifest_that_cannot_be_read_is_named() {
+    let folder = Folder::new();
+    let (gone, also) = (folder.name("gone.yaml"), folder.name("also"));
+    let (status, out, err) = inject(&["-f", &gone, "-f", &also], "");
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(
+        err.contains(&format!("bearerd: {gone}: No such file")) && err.contains(&format!("bearerd: {also}: ")),
+        "{err}"
+    );
+    let settings = folder.file("settings.yaml", "imag: x\n");
+    let (status, out, err) = inject(&["-f", "-", "--config", &settings], NOT_ASKED);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.contains(&settings) && err.contains("imag"), "{err}");
 }

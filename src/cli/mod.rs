@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod env;
 mod exec;
+mod inject;
 mod local;
 mod process;
 mod run;
@@ -55,6 +56,9 @@ enum Command {
     Ready(ReadyArgs),
     /// Asks the local sidecar to finish what is in flight and exit
     Quit(LocalArgs),
+    /// Puts the sidecar into manifests, as the webhook does into pods
+    #[command(after_help = AFTER_INJECT)]
+    Inject(InjectArgs),
 }
 
 const AFTER_HELP: &str = "\
@@ -79,6 +83,17 @@ const AFTER_EXPLAIN: &str = "\
 Examples:
   bearerd explain GET https://storage.googleapis.com/storage/v1/b
   bearerd explain POST https://pubsub.googleapis.com/v1/projects/p/topics/t:publish --config config.yaml";
+
+const AFTER_INJECT: &str = "\
+Examples:
+  bearerd inject -f app.yaml | kubectl apply -f -
+  helm template ./chart | bearerd inject -f - | kubectl apply -f -
+  bearerd inject -f manifests/ --check
+
+Manifests go to standard output, a line for each object to standard error. When anything is refused, nothing
+goes to standard output.
+
+Exit status: 0 done, 1 something was refused or, with --diff, would change, 64 wrong usage.";
 
 const AFTER_ENV: &str = "\
 Examples:
@@ -307,6 +322,25 @@ enum TlsKind {
     Files,
 }
 
+#[derive(Debug, Args)]
+struct InjectArgs {
+    /// Manifest file, a directory of them (*.yaml, *.yml, *.json), or - for standard input (repeatable)
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    files: Vec<PathBuf>,
+    /// The injector's settings file (YAML), as the webhook has it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Injects every pod that does not opt out, not only those that opt in
+    #[arg(long)]
+    all: bool,
+    /// Only says what would happen
+    #[arg(long, conflicts_with = "diff")]
+    check: bool,
+    /// Prints what would change as a unified diff; exits 1 if anything would
+    #[arg(long)]
+    diff: bool,
+}
+
 impl SourceArgs {
     /// Whether anything says what to run on.
     fn is_given(&self) -> bool {
@@ -358,6 +392,7 @@ pub fn main() -> ExitCode {
         Command::Quit(args) => local::quit(&args),
         Command::Env(args) => env::main(&args),
         Command::Exec(args) => exec::main(&args),
+        Command::Inject(args) => inject::main(&args),
     };
     done.unwrap_or_else(|error| {
         // Several problems are a line each.

@@ -7,6 +7,7 @@ mod annotations;
 pub mod certificates;
 mod containers;
 mod finding;
+pub mod manifest;
 mod plan;
 mod pod;
 mod quantity;
