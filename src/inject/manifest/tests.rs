@@ -264,7 +264,11 @@ fn what_cannot_be_read_or_changed_is_an_error_with_its_line() {
     let bomb = (0..9).fold("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, level| {
         format!("{text}a{}: &a{} [{}]\n", level + 1, level + 1, vec![format!("*a{level}"); 10].join(", "))
     });
+    let tower = (0..40).fold("a0: &a0 [x]\n".to_owned(), |text, level| {
+        format!("{text}a{}: &a{} [[*a{level}]]\n", level + 1, level + 1)
+    });
     for (name, text, wanted) in [
+        ("x", tower.as_str(), "x:33: nested deeper than 64"),
         ("x", "kind: Pod\nspec:\n\tcontainers: []\n", "x:3: not YAML: "),
         (
             "x",
@@ -413,4 +417,139 @@ fn directories_are_read_as_kubectl_reads_them() {
         assert_eq!(errors.len(), 2);
     }
     assert_eq!(read(&["-".into(), "-".into()], &mut &b""[..]).unwrap_err(), ["-f -: standard input can be read once"]);
+}
+
+/// Numbers that are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// A pod with some of what a pod may have.
+fn pod(dice: &mut Dice) -> Value {
+    let container = |dice: &mut Dice, name: &str| {
+        let mut container = json!({"name": name, "image": "example.test/a:1.10"});
+        let fields = [
+            ("env", json!([{"name": "A", "value": "no"}, {"name": "B", "value": "two\nlines\n"}])),
+            ("env", json!([])),
+            ("env", json!(null)),
+            ("volumeMounts", json!([{"name": "v", "mountPath": "/v"}])),
+            ("args", json!(["---", "{{ x }}", "# none", "0444", ""])),
+            ("resources", json!({"limits": {"memory": "64Mi"}, "requests": {}})),
+        ];
+        for (field, value) in fields {
+            if dice.roll(2) == 0 {
+                container[field] = value;
+            }
+        }
+        container
+    };
+    let containers: Vec<Value> = (0..=dice.roll(3)).map(|at| container(dice, &format!("c{at}"))).collect();
+    let mut pod = json!({"kind": "Pod", "spec": {"containers": containers}, "zeta": 1,
+        "metadata": {"name": "p", "labels": {"bearerd.dev/inject": "enabled"}}});
+    for (field, value) in [
+        ("initContainers", json!([{"name": "i", "command": ["a", "b"]}])),
+        ("initContainers", json!([])),
+        ("volumes", json!([{"name": "v", "emptyDir": {}}])),
+        ("volumes", json!(null)),
+        ("terminationGracePeriodSeconds", json!(30)),
+    ] {
+        if dice.roll(2) == 0 {
+            pod["spec"][field] = value;
+        }
+    }
+    if dice.roll(2) == 0 {
+        pod["metadata"]["annotations"] = [json!({}), json!(null), json!({"a": "b"})][dice.roll(3) as usize].clone();
+    }
+    pod
+}
+
+/// Lines of a value in a layout that the dice choose.
+fn write(value: &Value, dice: &mut Dice) -> Vec<String> {
+    let comment = |dice: &mut Dice, lines: &mut Vec<String>| match dice.roll(6) {
+        0 => lines.push("# comment".to_owned()),
+        1 => lines.push(String::new()),
+        _ => {}
+    };
+    let mut lines = Vec::new();
+    let indented = |lines: Vec<String>, first: &str, rest: &str| {
+        let prefix = |(at, line): (usize, String)| format!("{}{line}", if at == 0 { first } else { rest });
+        lines.into_iter().enumerate().map(prefix).collect::<Vec<_>>()
+    };
+    match value {
+        Value::Object(map) if !map.is_empty() && dice.roll(8) > 0 => {
+            for (key, value) in map {
+                comment(dice, &mut lines);
+                let inner = write(value, dice);
+                let tail = ["", "", "  # why"][dice.roll(3) as usize];
+                let is_block = value.is_object() || value.is_array();
+                if is_block && !inner[0].starts_with(['{', '[']) {
+                    let step = if value.is_array() { ["", "  "][dice.roll(2) as usize] } else { "    " };
+                    lines.push(format!("{key}:{tail}"));
+                    lines.extend(indented(inner, step, step));
+                } else if value.is_string() && value.as_str().is_some_and(|text| text.ends_with('\n')) {
+                    lines.push(format!("{key}: |{tail}"));
+                    lines.extend(value.as_str().unwrap().lines().map(|line| format!("    {line}")));
+                } else if value.is_null() && dice.roll(2) == 0 {
+                    lines.push(format!("{key}:{tail}"));
+                } else {
+                    lines.push(format!("{key}: {}{tail}", inner[0]));
+                }
+            }
+        }
+        Value::Array(items) if !items.is_empty() && dice.roll(8) > 0 => {
+            for item in items {
+                comment(dice, &mut lines);
+                let inner = write(item, dice);
+                // A comment or nothing first would end the line of the dash.
+                if inner[0].is_empty() || inner[0].starts_with('#') || dice.roll(6) == 0 {
+                    lines.push("-".to_owned());
+                    lines.extend(indented(inner, "  ", "  "));
+                } else {
+                    lines.extend(indented(inner, "- ", "  "));
+                }
+            }
+        }
+        value => lines.push(value.to_string()),
+    }
+    lines
+}
+
+#[test]
+fn any_layout_of_any_pod_is_edited_in_place() {
+    let mut dice = Dice(0x5eed);
+    for round in 0..1000 {
+        let pod = pod(&mut dice);
+        let text = write(&pod, &mut dice).join(["\n", "\r\n"][round % 2]);
+        let text = format!("{text}{}", ["", "\n", "\n\n# end\n", "\n---\nkind: Service\n"][round % 4]);
+        assert_eq!(values("x.yaml", &text)[0].as_ref(), Some(&pod), "{text}");
+        let done = run("x.yaml", &text);
+        let new = done.stream();
+        assert_eq!(done.errors(), 0, "{text}\n{:?}", report(&done));
+        assert_eq!(values("x.yaml", &new)[0], Some(patched(&pod)), "{text}\n=>\n{new}");
+        assert!(!report(&done).iter().any(|line| line.contains("anew")), "{text}\n{:?}", report(&done));
+        assert_eq!(new.matches("# comment").count(), text.matches("# comment").count(), "{text}\n=>\n{new}");
+    }
+}
+
+#[test]
+fn a_layout_that_cannot_be_edited_is_written_anew_and_that_is_told() {
+    let text = "# before\n---\nkind: Pod\nmetadata:\n  labels: &l # one\n    bearerd.dev/inject: enabled\n  annotations: *l\nspec:\n                  # two\n  volumes: &v\n  other: *v\n  containers: []\n---\n# after\nkind: Service\n";
+    let done = run("x", text);
+    let told = report(&done);
+    assert!(
+        told[1].ends_with("x:3: document warning: written anew without its anchors, layout and 2 comments"),
+        "{told:?}"
+    );
+    let new = done.stream();
+    assert!(new.starts_with("# before\n---\nkind: Pod\nmetadata:\n  labels:\n"), "{new}");
+    assert!(new.ends_with("\n---\n# after\nkind: Service\n"), "{new}");
+    let wanted: Vec<_> = values("x", text).iter().map(|value| value.as_ref().map(patched)).collect();
+    assert_eq!(values("x", &new), wanted, "{new}");
 }

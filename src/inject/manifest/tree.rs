@@ -158,8 +158,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Document>, Problem> {
 struct Builder<'a> {
     text: &'a str,
     parser: Parser<'a, StrInput<'a>>,
-    /// Meaning and number of values of each anchor.
-    anchors: HashMap<usize, (Value, usize)>,
+    /// Meaning, number of values and height of each anchor.
+    anchors: HashMap<usize, (Value, usize, usize)>,
+    /// Of the whole file, aliases with all they stand for.
     nodes: usize,
     problems: Vec<Problem>,
     comments: Vec<Range<usize>>,
@@ -182,7 +183,6 @@ impl<'a> Builder<'a> {
 
     fn document(&mut self, start: usize) -> Result<Document, Problem> {
         self.anchors.clear();
-        self.nodes = 0;
         let (event, span) = self.next()?;
         let root = self.node(event, &span, 0)?;
         let end = bytes(&self.next()?.1).end;
@@ -238,17 +238,22 @@ impl<'a> Builder<'a> {
                 (Kind::Map { entries, flow }, anchor)
             }
             Event::Alias(id) => {
-                let Some((value, size)) = self.anchors.get(&id).cloned() else {
+                let Some((value, size, height)) = self.anchors.get(&id).cloned() else {
                     return Err(problem(span, "an alias inside what it stands for".to_owned()));
                 };
                 self.count(size, span)?;
+                if depth + height > DEEPEST {
+                    return Err(problem(span, format!("nested deeper than {DEEPEST}")));
+                }
                 (Kind::Alias(value), 0)
             }
             _ => return Err(problem(span, "not YAML: unexpected end".to_owned())),
         };
         let node = Node { range, line: span.start.line(), column: span.start.col(), kind };
         if anchor != 0 {
-            self.anchors.insert(anchor, (node.value(), 1 + self.nodes - before));
+            let value = node.value();
+            let height = height(&value);
+            self.anchors.insert(anchor, (value, 1 + self.nodes - before, height));
         }
         Ok(node)
     }
@@ -323,6 +328,15 @@ impl<'a> Builder<'a> {
         self.nodes = self.nodes.saturating_add(more);
         if self.nodes > MOST_NODES { Err(problem(span, format!("more than {MOST_NODES} values"))) } else { Ok(()) }
     }
+}
+
+fn height(value: &Value) -> usize {
+    let below = match value {
+        Value::Array(items) => items.iter().map(height).max(),
+        Value::Object(map) => map.values().map(height).max(),
+        _ => None,
+    };
+    below.map_or(0, |below| below + 1)
 }
 
 /// The parser counts the blank lines behind a block scalar to it.
