@@ -124,9 +124,26 @@ fn a_webhook_that_cannot_start_says_what_is_missing() {
 }
 
 #[test]
+fn a_configuration_in_the_environment_counts_like_a_file_and_beside_none() {
+    let with = |args: &[&str], text: &str| outcome(&bearerd(args).env("BEARERD_CONFIG_TEXT", text).output().unwrap());
+    let explain = ["explain", "GET", "https://x.run.app/"];
+    let (status, out, err) = with(&explain, r#"{"routes":[{"name":"mine","hosts":["x.run.app"]}]}"#);
+    assert!(status == 0 && out.contains("mine"), "{out}{err}");
+    let (status, out, err) = with(&["check", "--offline"], "workers: none");
+    assert_eq!((status, out.as_str()), (1, ""), "{err}");
+    assert!(err.starts_with("bearerd: --config-text:1:10: workers: want a number"), "{err}");
+    let (status, _, err) = with(&["ready", "--config", "/does/not/exist"], "{}");
+    assert!(status == 64 && err.contains("'--config <FILE>' cannot be used with '--config-text <YAML>'"), "{err}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    drop(taken);
+    let (status, _, err) = with(&["ready"], &format!("listeners: {{health: '{address}'}}"));
+    assert!(status == 1 && err.contains(&format!("no sidecar answers on {address}")), "{err}");
+}
+
+#[test]
 fn every_command_has_one_help_text() {
-    let commands =
-        ["run", "demo", "exec", "check", "explain", "token", "env", "webhook", "inject", "ready", "quit"];
+    let commands = ["run", "demo", "exec", "check", "explain", "token", "env", "webhook", "inject", "ready", "quit"];
     for command in commands {
         let (status, long, err) = outcome(&run(&[command, "--help"]));
         assert_eq!((status, err.as_str()), (0, ""), "{command}");
@@ -623,4 +640,21 @@ fn every_manifest_that_cannot_be_read_is_named() {
     let (status, out, err) = inject(&["-f", "-", "--config", &settings], NOT_ASKED);
     assert_eq!((status, out.as_str()), (1, ""));
     assert!(err.contains(&settings) && err.contains("imag"), "{err}");
+}
+
+#[test]
+fn a_pod_that_asks_gets_the_sidecar_once_and_the_diff_shows_it() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web # kept\n  labels:\n    bearerd.dev/inject: enabled\n  annotations:\n    bearerd.dev/secret-name: key\nspec:\n  containers:\n  - name: app\n    image: example.test/app\n";
+    let (status, out, err) = inject(&["-f", "-"], pod);
+    assert_eq!((status, err.as_str()), (0, "stdin:1: pod/web injected\n"), "{out}");
+    assert!(pod.lines().all(|line| out.lines().any(|new| new == line)), "{out}");
+    assert!(out.contains("  initContainers:\n  - name: bearerd\n"), "{out}");
+    let (status, again, err) = inject(&["-f", "-"], &out);
+    assert_eq!((status, again, err.as_str()), (0, out, "stdin:1: pod/web injected already\n"));
+    let (status, diff, _) = inject(&["-f", "-", "--diff"], pod);
+    assert!(status == 1 && diff.starts_with("--- a/stdin\n+++ b/stdin\n"), "{diff}");
+    let refused = pod.replace("spec:\n", "spec:\n  hostNetwork: true\n");
+    let (status, out, err) = inject(&["-f", "-"], &refused);
+    assert_eq!((status, out.as_str()), (1, ""), "{err}");
+    assert!(err.starts_with("stdin:10: pod/web refused: spec.hostNetwork: "), "{err}");
 }

@@ -9,7 +9,7 @@ use super::{
     ANNOTATIONS, ConfigNotes, Ground, Listeners, Settings, Sidecar, WaitFor, admin, bound::Bound, from_config,
 };
 use crate::{
-    config::{self, Loaded, Sources},
+    config::{self, Loaded, Sources, Written},
     net::listener::{Full, Listener},
     shutdown::Tasks,
     telemetry::Logs,
@@ -19,8 +19,8 @@ use crate::{
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
-    /// The configuration file.
-    pub config: Option<PathBuf>,
+    /// The configuration.
+    pub config: Option<Written>,
     /// The downward API's file of annotations.
     pub annotations: Option<PathBuf>,
     /// What the command line says.
@@ -49,7 +49,7 @@ impl Origin {
     /// # Errors
     /// All problems at once.
     pub fn read(&self) -> Result<Sources, Vec<config::Problem>> {
-        Sources::read(self.config.as_deref(), self.annotations.as_deref(), self.flags.clone())
+        Sources::read(self.config.as_ref(), self.annotations.as_deref(), self.flags.clone())
     }
 }
 
@@ -75,7 +75,7 @@ pub struct Follower {
 impl Follower {
     /// Begins to watch the files of `origin`.
     pub fn new(origin: Origin, ground: Ground, level: Option<Logs>, look_again: Arc<Notify>) -> Self {
-        let paths = [&origin.config, &origin.annotations];
+        let paths = [origin.config.as_ref().and_then(Written::path), origin.annotations.as_ref()];
         let watch = |path: &PathBuf| crate::watch::start(path.clone(), Pace::default(), ground.clock, &ground.tasks);
         let changes = paths.into_iter().flatten().map(watch).collect();
         Self {
@@ -218,7 +218,7 @@ impl Follower {
     fn read(&mut self) -> Result<Good, Vec<String>> {
         let Origin { config, annotations, flags } = &self.origin;
         let newest = Sources::read(None, annotations.as_deref(), config::Flags::default());
-        let sources = Sources::read(config.as_deref(), None, flags.clone()).map_err(|problems| words(&problems));
+        let sources = Sources::read(config.as_ref(), None, flags.clone()).map_err(|problems| words(&problems));
         let (mut sources, annotations, unreadable) = match (sources, newest) {
             (Ok(sources), Ok(newest)) => (sources, newest.annotations, None),
             (Ok(sources), Err(problems)) => (sources, None, Some(words(&problems))),
@@ -278,8 +278,9 @@ impl Follower {
 
     fn note_taken(&self, sidecar: &Sidecar, warnings: Vec<String>) {
         let Origin { config, annotations, flags } = &self.origin;
-        let paths = [config.as_ref(), annotations.as_ref(), flags.key.as_ref()];
-        let source: Vec<_> = paths.into_iter().flatten().map(|path| path.display().to_string()).collect();
+        let paths = [annotations.as_ref(), flags.key.as_ref()];
+        let paths = paths.into_iter().flatten().map(|path| path.display().to_string());
+        let source: Vec<_> = config.iter().map(ToString::to_string).chain(paths).collect();
         let loaded = Some(self.ground.clock.wall());
         sidecar.note_config(|notes| {
             *notes = ConfigNotes { source: source.join(", "), loaded, warnings, ..ConfigNotes::default() };

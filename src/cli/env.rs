@@ -26,7 +26,7 @@ pub(super) fn main(args: &EnvArgs) -> anyhow::Result<ExitCode> {
         trust: proxy.map(|_| Trust::under(&settings.trust.public.display().to_string())),
         project: args.project.clone().or_else(|| project(settings)),
         http_proxy: args.http_proxy,
-        kubernetes: matches!(args.format, super::EnvFormat::K8s),
+        kubernetes: matches!(args.format, super::arguments::EnvFormat::K8s),
         ..Wanted::default()
     };
     // For a container nothing of this shell counts; for a shell, what the user has set is kept or merged.

@@ -53,7 +53,7 @@ fn address(
     name: &str,
     of: impl Fn(&ListenerSettings) -> Option<SocketAddr>,
 ) -> anyhow::Result<SocketAddr> {
-    let origin = Origin { config: args.config.clone(), ..Origin::default() };
+    let origin = Origin { config: args.config.written(), ..Origin::default() };
     // A configuration that is bad elsewhere still says where the sidecar answers.
     let listeners = origin.read().map_or_else(|_| ListenerSettings::default(), |sources| config::listeners(&sources));
     let Some(address) = of(&listeners) else {

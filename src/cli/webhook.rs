@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::{TlsKind, WebhookArgs, process};
+use super::{WebhookArgs, arguments::TlsKind, process};
 use crate::{
     app::Ground,
     clock::Clock,

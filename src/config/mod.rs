@@ -6,6 +6,7 @@
 //! every change, and by `check`, `explain` and `inject`.
 
 use std::{
+    fmt,
     fs::File as OsFile,
     io::Read,
     path::{Path, PathBuf},
@@ -121,10 +122,47 @@ pub fn listeners(sources: &Sources) -> ListenerSettings {
     root.map_or_else(ListenerSettings::default, |root| file::read(&Cursor::new(&root, ""), &mut report).listeners)
 }
 
+/// Where the configuration is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// `--config`: in a file, which is followed.
+    InFile(PathBuf),
+    /// `--config-text`: the text itself, which stays as it is. In a pod it stands in the container's environment:
+    /// that cannot change once the pod exists, and probes see it too.
+    Inline(String),
+}
+
+impl Written {
+    /// The file to follow, if any.
+    pub fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Self::InFile(path) => Some(path),
+            Self::Inline(_) => None,
+        }
+    }
+
+    fn read(&self) -> Result<Source, Problem> {
+        match self {
+            Self::InFile(path) => read(path, MOST_CONFIG),
+            Self::Inline(text) => Ok(Source { name: "--config-text".to_owned(), text: text.clone() }),
+        }
+    }
+}
+
+/// As whoever asks where settings came from is told.
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InFile(path) => path.display().fmt(f),
+            Self::Inline(_) => f.write_str("--config-text"),
+        }
+    }
+}
+
 impl Sources {
     /// Reads the files.
-    pub fn read(config: Option<&Path>, annotations: Option<&Path>, flags: Flags) -> Result<Self, Vec<Problem>> {
-        let file = config.map(|path| read(path, MOST_CONFIG)).transpose();
+    pub fn read(config: Option<&Written>, annotations: Option<&Path>, flags: Flags) -> Result<Self, Vec<Problem>> {
+        let file = config.map(Written::read).transpose();
         let annotations = annotations.map(|path| read(path, MOST_ANNOTATIONS)).transpose();
         match (file, annotations) {
             (Ok(file), Ok(annotations)) => Ok(Self { file, annotations, flags }),

@@ -530,7 +530,7 @@ fn files_are_read_within_bounds() {
     std::fs::write(path("good"), "workers: 2").unwrap();
     std::fs::write(path("large"), " ".repeat(64 * 1024 + 1)).unwrap();
     std::fs::write(path("binary"), [0xff, 0xfe]).unwrap();
-    let read = |name: &str| Sources::read(Some(&path(name)), None, Flags::default());
+    let read = |name: &str| Sources::read(Some(&Written::InFile(path(name))), None, Flags::default());
     assert_eq!(good(&read("good").unwrap()).workers, 2);
     for (name, expected) in
         [("large", "larger than 64 KiB"), ("binary", "not UTF-8"), ("absent", "cannot be read"), ("", "not a file")]
@@ -538,6 +538,9 @@ fn files_are_read_within_bounds() {
         let problems = lines(&read(name).unwrap_err());
         assert!(problems[0].contains(expected), "{problems:?}");
     }
+    let inline = |text: &str| Sources::read(Some(&Written::Inline(text.to_owned())), None, Flags::default()).unwrap();
+    assert_eq!(good(&inline(r#"{"workers":2}"#)).workers, 2);
+    assert_eq!(wrong(&inline("workers: 0")), ["--config-text:1:10: workers: want a number from 1 to 64"]);
 }
 
 #[test]

@@ -66,8 +66,8 @@ fn every_command_and_flag_is_documented_and_exists() {
         let shared = match command.as_str() {
             // `inject` and `webhook` read a file of their own kind.
             "demo" | "webhook" | "inject" => &[][..],
-            // Only `--config`, which stands first.
-            "ready" | "quit" => &common[..1],
+            // Only the configuration, which stands first.
+            "ready" | "quit" => &common[..2],
             _ => &common[..],
         };
         let flags = own.iter().chain(shared).map(|(flag, _)| flag.clone());

@@ -9,7 +9,7 @@ use bearerd::{
         reload::{Follower, Origin},
     },
     clock::{Clock, Hand},
-    config::Flags,
+    config::{Flags, Written},
     demo::Outage,
 };
 use http::StatusCode;
@@ -193,7 +193,11 @@ impl Configured {
 
     async fn start(&self, wait_for: &str) -> (Sidecar, Follower) {
         let flags = Flags { wait_for: Some(wait_for.to_owned()), ..Flags::default() };
-        let origin = Origin { config: Some(self.config.clone()), annotations: Some(self.annotations.clone()), flags };
+        let origin = Origin {
+            config: Some(Written::InFile(self.config.clone())),
+            annotations: Some(self.annotations.clone()),
+            flags,
+        };
         within("a start", Follower::new(origin, self.ground.clone(), None, Arc::default()).start()).await
     }
 
