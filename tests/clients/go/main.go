@@ -1,5 +1,6 @@
 // Command go is Google's Go clients with default credentials. Over gRPC:
-// pubsub-publish, pubsub-stream, bigtable; and over HTTP: storage.
+// pubsub-publish, pubsub-stream, bigtable; and over HTTP: storage, and loop,
+// which goes on until it is told to end.
 package main
 
 import (
@@ -31,6 +32,10 @@ func main() {
 	log.SetFlags(0)
 	steps := map[string]func(context.Context) error{
 		"pubsub-publish": publish, "pubsub-stream": stream, "bigtable": tables, "storage": objects,
+	}
+	if os.Args[1] == "loop" {
+		loop(os.Args[2:])
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()

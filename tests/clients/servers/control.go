@@ -7,7 +7,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
+	"time"
 )
 
 // registration is a key as the tests tell of it.
@@ -18,11 +20,24 @@ type registration struct {
 	Public string `json:"public"`
 }
 
-// controlHandler is what the tests steer the servers by, in plain HTTP on loopback.
-func controlHandler(l *ledger) http.Handler {
+// controlHandler is what the tests steer the servers by, in plain HTTP; ca is the file with the root's certificate.
+func controlHandler(l *ledger, ca string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /keys", func(answer http.ResponseWriter, request *http.Request) {
 		done(answer, l.register(request))
+	})
+	mux.HandleFunc("DELETE /keys/{id}", func(answer http.ResponseWriter, request *http.Request) {
+		done(answer, l.remove(request.PathValue("id")))
+	})
+	mux.HandleFunc("POST /delay/{duration}", func(answer http.ResponseWriter, request *http.Request) {
+		delay, err := time.ParseDuration(request.PathValue("duration"))
+		l.mutex.Lock()
+		defer l.mutex.Unlock()
+		l.delay = delay
+		done(answer, err)
+	})
+	mux.HandleFunc("GET /ca", func(answer http.ResponseWriter, request *http.Request) {
+		http.ServeFile(answer, request, ca)
 	})
 	mux.HandleFunc("POST /outage/{state}", func(answer http.ResponseWriter, request *http.Request) {
 		l.mutex.Lock()
@@ -67,6 +82,21 @@ func (l *ledger) register(request *http.Request) error {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	l.keys = append(l.keys, key{told.ID, told.KeyID, told.Email, public})
+	return nil
+}
+
+// remove forgets a key, as its deletion at Google does, and stricter than there: its tokens end with it.
+func (l *ledger) remove(id string) error {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	before := len(l.keys)
+	l.keys = slices.DeleteFunc(l.keys, func(known key) bool { return known.ID == id })
+	if len(l.keys) == before {
+		return errors.New("no key has that id")
+	}
+	for _, issued := range l.tokens {
+		issued.revoked = issued.revoked || issued.key == id
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 )
 
 const (
@@ -65,7 +66,9 @@ type ledger struct {
 	entries    []entry
 	assertions []string
 	outage     bool
-	lines      *json.Encoder
+	// delay is how long an API of plain HTTP takes for its answer.
+	delay time.Duration
+	lines *json.Encoder
 }
 
 func newLedger(lines io.Writer) *ledger {
@@ -120,6 +123,17 @@ func (l *ledger) note(line entry) {
 	line.Sequence = len(l.entries) + 1
 	l.entries = append(l.entries, line)
 	_ = l.lines.Encode(line)
+}
+
+// pause is what an answer waits for once its request is in the log; it ends early with the request.
+func (l *ledger) pause(request *http.Request) {
+	l.mutex.Lock()
+	delay := l.delay
+	l.mutex.Unlock()
+	select {
+	case <-time.After(delay):
+	case <-request.Context().Done():
+	}
 }
 
 // marked says whether the placeholder is anywhere in a head.

@@ -1,7 +1,8 @@
 // Command servers plays Google for the client tests: real storage, Pub/Sub and
 // Bigtable test servers plus a token endpoint, on one TLS port, under Google's
 // names. It owns what counts as a live token and the log of who came with which;
-// it knows nothing of bearerd. tests/clients/run starts it.
+// it knows nothing of bearerd. tests/clients/run starts it on loopback, and
+// tests/cluster in a pod of its own.
 package main
 
 import (
@@ -23,14 +24,24 @@ type started struct {
 	CA      string `json:"ca"`
 }
 
+// options are the command line.
+type options struct {
+	directory, tls, control string
+	stay                    bool
+}
+
 func main() {
 	log.SetFlags(0)
-	directory := flag.String("directory", "", "where ca.pem and requests.jsonl are written")
+	var told options
+	flag.StringVar(&told.directory, "directory", "", "where ca.pem and requests.jsonl are written")
+	flag.StringVar(&told.tls, "tls", "127.0.0.1:0", "where the services listen")
+	flag.StringVar(&told.control, "control", "127.0.0.1:0", "where the control port listens")
+	flag.BoolVar(&told.stay, "stay", false, "do not end with standard input")
 	flag.Parse()
-	if *directory == "" {
+	if told.directory == "" {
 		log.Fatal("-directory is required")
 	}
-	if err := run(*directory); err != nil {
+	if err := run(told); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -41,8 +52,8 @@ func endWithParent() {
 	os.Exit(0)
 }
 
-func run(directory string) error {
-	requests, err := os.Create(filepath.Join(directory, "requests.jsonl"))
+func run(told options) error {
+	requests, err := os.Create(filepath.Join(told.directory, "requests.jsonl"))
 	if err != nil {
 		return err
 	}
@@ -51,16 +62,16 @@ func run(directory string) error {
 	if err != nil {
 		return err
 	}
-	ca := filepath.Join(directory, "ca.pem")
+	ca := filepath.Join(told.directory, "ca.pem")
 	identity, err := newIdentity(ca)
 	if err != nil {
 		return err
 	}
-	front, err := net.Listen("tcp", "127.0.0.1:0")
+	front, err := net.Listen("tcp", told.tls)
 	if err != nil {
 		return err
 	}
-	control, err := net.Listen("tcp", "127.0.0.1:0")
+	control, err := net.Listen("tcp", told.control)
 	if err != nil {
 		return err
 	}
@@ -69,7 +80,9 @@ func run(directory string) error {
 		return err
 	}
 	fmt.Println(string(line))
-	go func() { log.Fatal(http.Serve(control, controlHandler(ledger))) }()
-	go endWithParent()
+	go func() { log.Fatal(http.Serve(control, controlHandler(ledger, ca))) }()
+	if !told.stay {
+		go endWithParent()
+	}
 	return acceptTLS(front, identity, services)
 }

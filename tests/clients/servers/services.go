@@ -89,6 +89,7 @@ func gate(l *ledger, name string, api http.Handler) http.Handler {
 				"code": 401, "status": "UNAUTHENTICATED", "message": "Request had invalid authentication credentials."}})
 			return
 		}
+		l.pause(request)
 		// The storage server knows its bearer only as "someone": no token is kept in there.
 		request.Header.Del("Authorization")
 		api.ServeHTTP(answer, request)
