@@ -39,6 +39,7 @@ func loop(arguments []string) {
 	workers := flags.Int("workers", 1, "requests at once")
 	every := flags.Duration("every", 20*time.Millisecond, "pause of a worker between two requests")
 	count := flags.Int("count", 0, "requests of each worker, 0 = until SIGTERM")
+	stay := flags.Bool("stay", false, "wait for SIGTERM after the report of -count requests")
 	url := flags.String("url", "", "ask this instead, as a program that knows no credentials")
 	_ = flags.Parse(arguments)
 	stop, ended := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -70,10 +71,15 @@ func loop(arguments []string) {
 		close(counted)
 	}()
 	all.Wait()
-	ended()
-	<-counted
+	if !*stay {
+		ended()
+		<-counted
+	}
 	line, _ := json.Marshal(told)
 	fmt.Println(string(line))
+	if *stay && told.Failures == 0 {
+		<-stop.Done()
+	}
 	if told.Failures > 0 || told.Requests == 0 {
 		os.Exit(1)
 	}

@@ -1,0 +1,3 @@
+module bearerd.dev/tests/pause
+
+go 1.24
