@@ -118,7 +118,7 @@ def live(world):
     routes = sidecar.told()["routes"]
     world.kube.kubectl(*annotate, f"bearerd.dev/route.evil=hosts={EVIL}")
     error = until("refusal in /status.json", lambda: sidecar.told()["config"]["lastError"], 90)
-    if EVIL not in error["message"] or "allow" not in error["message"]:
+    if "bearerd.dev/route.evil" not in error["message"] or UNROUTED not in error["message"]:
         raise Red(f"the refusal does not say why: {error}")
     if sidecar.told()["routes"] != routes:
         raise Red(f"routes changed from {routes} to {sidecar.told()['routes']}")
