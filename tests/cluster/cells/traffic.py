@@ -115,18 +115,22 @@ def live(world):
     world.google.await_seen(mark, "plain", authorization="none")
     world.kube.kubectl(*annotate, f"bearerd.dev/route.plain=hosts={UNROUTED}")
     world.google.await_seen(mark, "plain", limit=90, authorization="token", key=world.key.name)
-    routes = sidecar.told()["routes"]
+    routes = route_names(sidecar)
     world.kube.kubectl(*annotate, f"bearerd.dev/route.evil=hosts={EVIL}")
     error = until("refusal in /status.json", lambda: sidecar.told()["config"]["lastError"], 90)
     if "bearerd.dev/route.evil" not in error["message"] or UNROUTED not in error["message"]:
         raise Red(f"the refusal does not say why: {error}")
-    if sidecar.told()["routes"] != routes:
-        raise Red(f"routes changed from {routes} to {sidecar.told()['routes']}")
+    if route_names(sidecar) != routes:
+        raise Red(f"routes changed from {routes} to {route_names(sidecar)}")
     mark = world.google.mark()
     world.google.await_seen(mark, "plain", authorization="token")
     after = [line for line in world.google.seen(mark, "plain") if line["authorization"] != "token"]
-    statuses_now = statuses(world.api.get("pods", APPS, name))
-    if after or any(one["restartCount"] for one in statuses_now.values()):
-        raise Red(f"the old routes did not stay: {after[:3]} {statuses_now}")
+    now = statuses(world.api.get("pods", APPS, name))
+    if after or any(one["restartCount"] for one in now.values()):
+        raise Red(f"the old routes did not stay: {after[:3]} {now}")
     world.remove("deployment", "live")
     return f"route taken live; refused: {error['message'][:120]}"
+
+
+def route_names(sidecar):
+    return [(route["name"], route["hosts"]) for route in sidecar.told()["routes"]]
