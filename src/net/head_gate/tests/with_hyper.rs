@@ -1,4 +1,4 @@
-use std::{convert::Infallible, sync::Mutex};
+use std::{collections::HashSet, convert::Infallible, sync::Mutex};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
@@ -302,6 +302,9 @@ async fn nobody_who_did_not_draw_the_stand_in_can_ask_for_a_refusal() {
     for other in ["/", "/0", "*", &path[..32], &format!("{path}0")] {
         assert_eq!(refusals.refusal(&other.parse().unwrap()), None, "{other}");
     }
+    // Nor can anybody who has seen those of other connections.
+    let drawn: HashSet<String> = (0..100).map(|_| Refusals::default().stand_in(Reason::Target)).collect();
+    assert_eq!(drawn.len(), 100);
     // The stand-in itself passes any gate: hyper must not refuse it.
     assert_eq!(Machine::new(false).judge(stand_in.as_bytes()).release, stand_in.len());
 }
