@@ -33,6 +33,7 @@ mod refuse;
 mod restart;
 mod rotation;
 mod rotation_load;
+mod scope;
 mod secrets;
 mod startup;
 mod token;
