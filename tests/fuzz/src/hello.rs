@@ -5,8 +5,6 @@
 pub struct Hello {
     /// Every host name in SNI.
     pub names: Vec<Vec<u8>>,
-    /// ALPN, where it is there.
-    pub protocols: Option<Vec<Vec<u8>>>,
 }
 
 /// The hello at the start of `bytes`, where it is whole.
@@ -44,29 +42,17 @@ fn body(bytes: &[u8]) -> Option<Hello> {
         let (kind, rest) = extensions.split_at_checked(2)?;
         let (value, rest) = long(rest)?;
         extensions = rest;
-        match kind {
-            [0, 0] => {
-                let (mut names, _) = long(value)?;
-                while !names.is_empty() {
-                    let (kind, rest) = names.split_at_checked(1)?;
-                    let (name, rest) = long(rest)?;
-                    names = rest;
-                    if kind == [0] {
-                        hello.names.push(name.to_vec());
-                    }
-                }
+        if kind != SERVER_NAME {
+            continue;
+        }
+        let (mut names, _) = long(value)?;
+        while !names.is_empty() {
+            let (kind, rest) = names.split_at_checked(1)?;
+            let (name, rest) = long(rest)?;
+            names = rest;
+            if kind == [0] {
+                hello.names.push(name.to_vec());
             }
-            [0, 16] => {
-                let (mut protocols, _) = long(value)?;
-                let mut found = Vec::new();
-                while !protocols.is_empty() {
-                    let (protocol, rest) = short(protocols)?;
-                    protocols = rest;
-                    found.push(protocol.to_vec());
-                }
-                hello.protocols = Some(found);
-            }
-            _ => {}
         }
     }
     Some(hello)
@@ -81,3 +67,5 @@ fn long(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_at_checked(2)?;
     rest.split_at_checked(usize::from(u16::from_be_bytes([length[0], length[1]])))
 }
+
+const SERVER_NAME: [u8; 2] = [0, 0];

@@ -2,7 +2,7 @@
 //! differ. It sees whole streams, never pieces, and is written to be read, not to be fast.
 
 /// One request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Message {
     pub method: String,
     pub target: Vec<u8>,
@@ -11,9 +11,15 @@ pub struct Message {
     pub fields: Vec<(String, Vec<u8>)>,
     /// `None` when the stream ends, or breaks, inside it.
     pub body: Option<Body>,
+    /// Where in the stream it begins, with the empty line that may stand before it.
+    pub at: usize,
+    /// Where its head has ended.
+    pub head_end: usize,
+    /// Where the part behind the last chunk begins.
+    pub trailers_at: Option<usize>,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Body {
     pub bytes: Vec<u8>,
     pub trailers: Vec<(String, Vec<u8>)>,
@@ -44,14 +50,17 @@ impl Message {
 }
 
 /// All requests of a stream that was judged good; the last may lack its end.
-pub fn read(mut bytes: &[u8]) -> Vec<Message> {
-    let mut messages = Vec::new();
+pub fn read(stream: &[u8]) -> Vec<Message> {
+    let (mut messages, mut bytes) = (Vec::new(), stream);
     while !bytes.is_empty() {
+        let at = stream.len() - bytes.len();
         // One empty line before a request is legal.
         let head = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
         let end = find(head, b"\r\n\r\n").expect("half a head was let through");
         let (mut message, length) = read_head(&head[..end]);
         bytes = &head[end + 4..];
+        message.at = at;
+        message.head_end = stream.len() - bytes.len();
         if message.is_tunnel() {
             assert!(bytes.is_empty(), "bytes behind a tunnel's head were let through");
         }
@@ -60,7 +69,7 @@ pub fn read(mut bytes: &[u8]) -> Vec<Message> {
                 let (body, rest) = bytes.split_at(length);
                 (Body { bytes: body.to_vec(), trailers: Vec::new() }, rest)
             }),
-            Length::Chunked => read_chunks(bytes),
+            Length::Chunked => read_chunks(bytes, |rest| message.trailers_at = Some(stream.len() - rest.len())),
         };
         let rest = body.as_ref().map_or(&b""[..], |(_, rest)| rest);
         bytes = rest;
@@ -90,7 +99,16 @@ fn read_head(head: &[u8]) -> (Message, Length) {
     let fields: Vec<_> = lines.map(read_field).collect();
     assert!(fields.len() <= 100, "{} fields", fields.len());
     let method = String::from_utf8_lossy(method).into_owned();
-    let message = Message { method, target: target.to_vec(), is_http_10, fields, body: None };
+    let message = Message {
+        method,
+        target: target.to_vec(),
+        is_http_10,
+        fields,
+        body: None,
+        at: 0,
+        head_end: 0,
+        trailers_at: None,
+    };
 
     let count = |name: &str| message.values(name).count();
     assert!(count("host") == 1 || (is_http_10 && count("host") == 0), "{} Host fields", count("host"));
@@ -127,7 +145,7 @@ fn read_field(line: &[u8]) -> (String, Vec<u8>) {
 }
 
 /// `None` when the end is not there.
-fn read_chunks(mut bytes: &[u8]) -> Option<(Body, &[u8])> {
+fn read_chunks<'a>(mut bytes: &'a [u8], trailers: impl FnOnce(&'a [u8])) -> Option<(Body, &'a [u8])> {
     let mut body = Body::default();
     loop {
         let end = find(bytes, b"\r\n")?;
@@ -148,6 +166,7 @@ fn read_chunks(mut bytes: &[u8]) -> Option<(Body, &[u8])> {
         }
         bytes = rest.strip_prefix(b"\r\n").expect("CRLF behind a chunk");
     }
+    trailers(bytes);
     loop {
         let end = find(bytes, b"\r\n")?;
         let line = &bytes[..end];

@@ -31,9 +31,25 @@ pub fn http1() -> Vec<Vec<u8>> {
             seed.extend(unescaped(line));
         }
     }
+    seeds.extend(requests_in_bodies());
     // Long ones slow everything down and are what single tests are for.
     seeds.retain(|seed| seed.len() < 2000);
     seeds
+}
+
+/// What smuggling is made of: to whoever reads the length wrongly, the body is the next request.
+fn requests_in_bodies() -> Vec<Vec<u8>> {
+    const INNER: &str = "GET /inner HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let head = |framing: &str| format!("\0POST / HTTP/1.1\r\nHost: a.test\r\n{framing}\r\n\r\n");
+    let length = INNER.len();
+    let texts = [
+        format!("{}{INNER}{INNER}", head(&format!("Content-Length: {length}"))),
+        format!("{}x{INNER}", head("Content-Length: 1")),
+        format!("{}{length:x}\r\n{INNER}\r\n0\r\n\r\n{INNER}", head("Transfer-Encoding: chunked")),
+        format!("{}{length:016x};a=b\r\n{INNER}\r\n0\r\nx: y\r\n\r\n{INNER}", head("Transfer-Encoding: chunked")),
+        format!("{}0\r\n\r\n{INNER}", head("Expect: 100-continue\r\nTransfer-Encoding: chunked")),
+    ];
+    texts.map(String::into_bytes).into()
 }
 
 /// A line of `tests/data/http1` as bytes: its escapes are described there.

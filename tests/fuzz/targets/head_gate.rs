@@ -32,6 +32,7 @@ target!(seeds::http1(), |data: &[u8]| {
     let messages = http1::read(&whole.bytes);
     // Only what a client sends before it was asked to is judged by how much came at once.
     let by_pieces = http1::read(&some.bytes);
+    same_ends(&each, &http1::read(&each.bytes));
     serve(bytes, cuts[0], &whole, &messages);
     serve(bytes, cuts[2], &some, &by_pieces);
 });
@@ -40,6 +41,8 @@ target!(seeds::http1(), |data: &[u8]| {
 #[derive(Debug)]
 struct Passed {
     bytes: Vec<u8>,
+    /// Where each part began that came out at once, and how long it was.
+    parts: Vec<(usize, usize)>,
     end: End,
 }
 
@@ -55,14 +58,17 @@ enum End {
 fn passed(bytes: &[u8], cuts: Cuts) -> Passed {
     let (client, _) = Client::new(bytes, cuts);
     let (mut gate, refusals) = HeadGate::http1_only(client, Clock::system());
-    let mut out = Vec::new();
+    let (mut out, mut parts) = (Vec::new(), Vec::new());
     let mut space = vec![0; 64 * 1024];
     let end = run(std::future::poll_fn(|cx| {
         loop {
             let mut buf = tokio::io::ReadBuf::new(&mut space);
             match std::pin::Pin::new(&mut gate).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) => out.extend_from_slice(buf.filled()),
+                Poll::Ready(Ok(())) => {
+                    parts.push((out.len(), buf.filled().len()));
+                    out.extend_from_slice(buf.filled());
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
@@ -78,10 +84,10 @@ fn passed(bytes: &[u8], cuts: Cuts) -> Passed {
         None if refusals.is_sealed() => End::Sealed,
         None => End::Refused(take_stand_in(&mut out, &refusals)),
     };
-    if end == End::Client && refusals.is_sealed() {
-        return Passed { bytes: out, end: End::Sealed };
-    }
-    Passed { bytes: out, end }
+    let end = if end == End::Client && refusals.is_sealed() { End::Sealed } else { end };
+    // Without the gate's own request.
+    parts.retain(|(at, _)| *at < out.len());
+    Passed { bytes: out, parts, end }
 }
 
 /// The gate's own request in place of the bad one.
@@ -111,6 +117,20 @@ fn agree(bytes: &[u8], one: &Passed, other: &Passed) {
         && reason(short.end) == reason(long.end)
         && long.bytes.starts_with(&short.bytes);
     assert!(excused, "the gate lets other bytes through when they come in other pieces:\n{one:?}\n{other:?}");
+}
+
+/// Shown byte by byte, the gate lets a byte out at once, but for heads (with the line of the first chunk, mostly) and
+/// for what stands behind the last chunk: so it tells where it believes that a message begins and ends.
+fn same_ends(passed: &Passed, messages: &[Message]) {
+    let long = |at: usize| passed.parts.iter().find(|(begin, length)| *begin == at && *length > 1);
+    for message in messages {
+        let head = long(message.at).map(|(at, length)| at + length);
+        assert!(head.is_some_and(|end| end >= message.head_end), "to the gate no head: {message:?}");
+    }
+    for (at, length) in passed.parts.iter().filter(|(_, length)| *length > 1) {
+        let known = messages.iter().any(|message| message.at == *at || message.trailers_at == Some(*at));
+        assert!(known, "to the gate a head or trailers of {length} bytes, to others a body, at {at}: {messages:?}");
+    }
 }
 
 /// Set on every answer of the service; hyper's own answers lack it.
