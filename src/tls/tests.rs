@@ -180,6 +180,8 @@ fn root_and_intermediate_are_what_strict_verifiers_want() {
     }
     let constraints = middle.name_constraints().unwrap().unwrap();
     assert!(constraints.critical);
+    let permitted: Vec<_> = constraints.value.permitted_subtrees.iter().flatten().map(|tree| &tree.base).collect();
+    assert_eq!(permitted, [&GeneralName::DNSName(ZONE)]);
     assert_eq!(constraints.value.excluded_subtrees.as_ref().unwrap().len(), 2);
     assert_ne!(root.raw_serial(), middle.raw_serial());
     assert_ne!(root.public_key().raw, middle.public_key().raw);
