@@ -300,6 +300,8 @@ async fn malformed_connects_are_refused_and_close() {
         ("st%6frage.googleapis.com:443", 400),
         ("/", 400),
         ("*", 400),
+        // Well-formed: refused behind the gate, which is sealed by then.
+        ("pubsub.googleapis.com:443", 421),
     ] {
         let mut stream = raw::proxy(&bed).await;
         let head = format!("CONNECT {target} HTTP/1.1\r\nHost: storage.googleapis.com:443\r\n\r\n");

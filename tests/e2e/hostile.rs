@@ -1,6 +1,9 @@
 //! What a hostile application, upstream or neighbour tries, beyond what the other files hold.
 
-use bearerd::policy::{Action, HostPattern, Policy, Route, Unmatched};
+use bearerd::{
+    demo::RecordingHost,
+    policy::{Action, HostPattern, Policy, Route, Unmatched},
+};
 use http::Request;
 use tokio::net::TcpStream;
 
@@ -70,18 +73,35 @@ async fn tunnels_count_among_the_connections_that_may_be_open() {
     let bed = Bed::with(|settings| settings.most_clients = 1).await;
     for alpn in [&b"h2"[..], b"http/1.1"] {
         let first = bed.connect(STORAGE, &[alpn]).await;
-        let mut second = raw::proxy(&bed).await;
-        raw::write(&mut second, b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-        // Far longer than an answer would take, without a clock.
-        for _ in 0..20 {
-            let mut probe = TcpStream::connect(bed.addresses.health.unwrap()).await.unwrap();
-            raw::write(&mut probe, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
-            assert_eq!(raw::answer(&mut probe).await.status(), 200);
-        }
-        assert_eq!(second.try_read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
-        drop(first);
-        assert_eq!(raw::answer(&mut second).await.status(), 204);
+        holds_the_only_seat(&bed, first).await;
     }
+}
+
+#[tokio::test]
+async fn tunnels_that_are_carried_unseen_count_too() {
+    let world = World::new().await;
+    let host = RecordingHost::start(&world.tasks, None).await.unwrap();
+    let bed = world.start(|settings| {
+        settings.most_clients = 1;
+        send_to(settings, "www.example.test", 443, host.address());
+    });
+    let first = bed.tunnel("www.example.test:443").await.unwrap();
+    holds_the_only_seat(&bed, first).await;
+}
+
+/// The next client is served when `first` has gone, and not before.
+async fn holds_the_only_seat<T>(bed: &Bed, first: T) {
+    let mut second = raw::proxy(bed).await;
+    raw::write(&mut second, b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    // Far longer than an answer would take, without a clock.
+    for _ in 0..20 {
+        let mut probe = TcpStream::connect(bed.addresses.health.unwrap()).await.unwrap();
+        raw::write(&mut probe, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!(raw::answer(&mut probe).await.status(), 200);
+    }
+    assert_eq!(second.try_read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    drop(first);
+    assert_eq!(raw::answer(&mut second).await.status(), 204);
 }
 
 /// The health port is open to the cluster: who only holds connections must not make the kubelet's probes fail.
