@@ -67,12 +67,13 @@ impl ConnectTo {
     }
 }
 
-/// Why a connection is opened, which decides what it may reach.
+/// Why a connection is opened, which decides how its name is completed. What it may reach is the same: a program in
+/// this pod or on its node must not have to tell a hello of ours from an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// TLS follows and the certificate decides, so any address may answer.
+    /// TLS follows, and the certificate decides who it is.
     Verified,
-    /// Bytes will be carried unseen: never to this pod, the node or the real metadata server.
+    /// Bytes will be carried unseen.
     Opaque,
 }
 
@@ -144,7 +145,7 @@ impl Dialer {
             return Ok(plain(connect(&addresses).await?));
         }
         if let Some(parent) = &self.settings.parent {
-            if purpose == Purpose::Opaque && authority.local().is_some() {
+            if authority.local().is_some() {
                 return Err(DialError::Forbidden);
             }
             let addresses = self.addresses(&parent.authority, Completion::Search).await?;
@@ -155,14 +156,13 @@ impl Dialer {
             Purpose::Opaque => Completion::Search,
         };
         let mut addresses = self.addresses(authority, completion).await?;
-        if purpose == Purpose::Opaque {
-            addresses.retain(|address| authority::local(address.ip()).is_none());
-            if addresses.is_empty() {
-                return Err(DialError::Forbidden);
-            }
+        // On what is dialled, not on what was asked for: a name may lead anywhere, and elsewhere the next time.
+        addresses.retain(|address| authority::local(address.ip()).is_none());
+        if addresses.is_empty() {
+            return Err(DialError::Forbidden);
         }
         let stream = connect(&addresses).await?;
-        if purpose == Purpose::Opaque && self.is_ourselves(&stream) {
+        if self.is_ourselves(&stream) {
             return Err(DialError::Forbidden);
         }
         Ok(plain(stream))
@@ -304,6 +304,89 @@ mod tests {
             let result = dialer.dial(&authority(target), Purpose::Opaque).await;
             assert!(matches!(result, Err(DialError::Forbidden)), "{target}");
         }
+    }
+
+    /// A name server that gives each question after the last one's answer the next address; the last stays.
+    async fn name_server(tasks: &crate::shutdown::Tasks, answers: Vec<IpAddr>) -> SocketAddr {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tasks.spawn(async move {
+            let mut answers = answers.into_iter().peekable();
+            let mut question = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut question).await {
+                let Some(address) = answers.peek().copied() else { return };
+                let (kind, data) = match address {
+                    IpAddr::V4(v4) => (1, v4.octets().to_vec()),
+                    IpAddr::V6(v6) => (28, v6.octets().to_vec()),
+                };
+                let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+                let wanted = question[end - 3] == kind;
+                // The question's number and text, one answer if the type is right, and nothing else.
+                let mut answer = [&question[..2], &[0x81, 0x80, 0, 1, 0, u8::from(wanted), 0, 0, 0, 0]].concat();
+                answer.extend_from_slice(&question[12..end.min(length)]);
+                if wanted {
+                    answer.extend_from_slice(&[0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 0, 0, data.len() as u8]);
+                    answer.extend_from_slice(&data);
+                }
+                let _ = socket.send_to(&answer, from).await;
+                if wanted {
+                    answers.next_if(|_| true);
+                    if answers.peek().is_none() {
+                        answers = vec![address].into_iter().peekable();
+                    }
+                }
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn no_name_leads_to_loopback_link_local_or_the_metadata_server() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = authority(&format!("looks-fine.test:{port}"));
+        for address in [
+            "127.0.0.1",
+            "127.8.8.8",
+            "0.0.0.0",
+            "169.254.169.254",
+            "224.0.0.1",
+            "::1",
+            "::",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a9fe:a9fe",
+            "2002:7f00:1::",
+            "fe80::1",
+            "fd20:ce::254",
+        ] {
+            let tasks = crate::shutdown::Tasks::new();
+            let server = name_server(&tasks, vec![address.parse().unwrap()]).await;
+            for purpose in [Purpose::Opaque, Purpose::Verified] {
+                let resolver = Resolver::of(server, crate::clock::Clock::system());
+                let result = Dialer::new(resolver, Settings::default()).dial(&target, purpose).await;
+                assert!(matches!(result, Err(DialError::Forbidden)), "{address} {purpose:?}: {result:?}");
+            }
+        }
+        let connects = std::future::poll_fn(|context| std::task::Poll::Ready(listener.poll_accept(context).is_ready()));
+        assert!(!connects.await, "something was dialled");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_somewhere_else_the_second_time_is_judged_by_where_it_leads_then() {
+        let tasks = crate::shutdown::Tasks::new();
+        let clock = crate::clock::Clock::fast(10_000);
+        let (first, then) = ("192.0.2.1".parse().unwrap(), "127.0.0.1".parse().unwrap());
+        let dialer =
+            Dialer::new(Resolver::of(name_server(&tasks, vec![first, then]).await, clock), Settings::default());
+        let target = authority("rebound.test:443");
+        let found = dialer.addresses(&target, Completion::Search).await.unwrap();
+        assert_eq!(found, [SocketAddr::new(first, 443)]);
+        let end = clock.now() + Duration::from_secs(10);
+        while clock.now() < end {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(dialer.dial(&target, Purpose::Opaque).await, Err(DialError::Forbidden)));
     }
 
     #[tokio::test]

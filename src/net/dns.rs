@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How a name is completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Completion {
     /// The name is absolute: no search domains.
     Absolute,
@@ -37,9 +37,12 @@ pub enum Completion {
 /// The resolver and its memory of good answers.
 pub struct Resolver {
     hickory: TokioResolver,
-    answers: Mutex<HashMap<Host, Answer>>,
+    /// By how the name was completed too: what a search domain answered says nothing about the absolute name.
+    answers: Mutex<HashMap<Question, Answer>>,
     clock: Clock,
 }
+
+type Question = (Host, Completion);
 
 #[derive(Clone)]
 struct Answer {
@@ -63,6 +66,18 @@ impl Resolver {
         Self::with(builder, clock)
     }
 
+    /// One that asks a name server of the test's own.
+    #[cfg(test)]
+    pub(super) fn of(server: std::net::SocketAddr, clock: Clock) -> Self {
+        use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
+        let mut connection = ConnectionConfig::udp();
+        connection.port = server.port();
+        let mut name_server = NameServerConfig::udp(server.ip());
+        name_server.connections = vec![connection];
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![name_server]);
+        Self::with(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()), clock)
+    }
+
     fn with(mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>, clock: Clock) -> Self {
         limit(builder.options_mut());
         let hickory = builder.build().unwrap_or_else(|_| unreachable_resolver());
@@ -74,7 +89,8 @@ impl Resolver {
     /// # Errors
     /// When neither family answered and no answer of the last ten minutes is remembered.
     pub async fn addresses(&self, host: &Host, completion: Completion) -> Result<Arc<[IpAddr]>, DnsError> {
-        let remembered = self.remembered(host);
+        let question = (host.clone(), completion);
+        let remembered = self.remembered(&question);
         let now = self.clock.now();
         if let Some(answer) = &remembered
             && now < answer.fresh_until
@@ -85,7 +101,7 @@ impl Resolver {
             Ok((addresses, lifetime)) => {
                 let answer = Answer { addresses: addresses.into(), fresh_until: self.clock.now() + lifetime };
                 let addresses = answer.addresses.clone();
-                self.remember(host, answer);
+                self.remember(question, answer);
                 Ok(addresses)
             }
             Err(error) => match remembered {
@@ -105,23 +121,23 @@ impl Resolver {
         both(v4, v6).await.map_err(|error| DnsError(describe(&error)))
     }
 
-    fn remembered(&self, host: &Host) -> Option<Answer> {
-        self.lock().get(host).cloned()
+    fn remembered(&self, question: &Question) -> Option<Answer> {
+        self.lock().get(question).cloned()
     }
 
-    fn remember(&self, host: &Host, answer: Answer) {
+    fn remember(&self, question: Question, answer: Answer) {
         let mut answers = self.lock();
-        if answers.len() >= MOST_NAMES && !answers.contains_key(host) {
+        if answers.len() >= MOST_NAMES && !answers.contains_key(&question) {
             let now = self.clock.now();
             answers.retain(|_, kept| kept.fresh_until > now);
             if answers.len() >= MOST_NAMES {
                 answers.clear();
             }
         }
-        answers.insert(host.clone(), answer);
+        answers.insert(question, answer);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Host, Answer>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Question, Answer>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -107,6 +107,8 @@ reasons! {
         Unmatched = "unmatched", "no route matches, and unmatched requests are denied";
         /// The answer would hold a credential.
         Minting = "minting", "this method creates or returns credentials, which the sidecar's credential must not be used for";
+        /// None of them could win alone.
+        SeveralCredentials = "several_credentials", "the route keeps the client's own credential, and the request carries several";
         /// The method that counts is not the one seen.
         MethodOverride = "method_override", "a method override is refused where the method decides";
     }

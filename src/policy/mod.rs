@@ -191,6 +191,10 @@ impl Policy {
             Some(Guarded::Pass(reason)) => return pass(Some(route), facts, reason),
             None => {}
         }
+        // Which of them the upstream would believe is not known, so neither wins.
+        if route.client_authorization == ClientAuthorization::Keep && own_credentials(route, facts) > 1 {
+            return Decision::Deny { route: Some(route), reason: DenyReason::SeveralCredentials };
+        }
         let reason = own_credential::find(target, facts.headers).or_else(|| by_client_authorization(route, facts));
         match reason {
             Some(reason) => pass(Some(route), facts, reason),
@@ -220,27 +224,30 @@ fn leaves_certificate_to_client(service: Service, route: &Route, host: &Host) ->
 fn by_client_authorization(route: &Route, facts: &Facts<'_>) -> Option<PassReason> {
     match route.client_authorization {
         ClientAuthorization::Replace => None,
-        ClientAuthorization::Keep => {
-            let is_own = |value: &http::HeaderValue| {
-                !value.as_bytes().trim_ascii().is_empty() && !facts.placeholder.is_some_and(|it| it.is(value))
-            };
-            let own = facts.headers.get_all(&route.header).iter().any(is_own);
-            own.then_some(PassReason::ClientCredential)
-        }
-        ClientAuthorization::Require if has_placeholder(Some(route), facts) => None,
+        ClientAuthorization::Keep => (own_credentials(route, facts) > 0).then_some(PassReason::ClientCredential),
+        ClientAuthorization::Require if has_placeholder(route, facts) => None,
         ClientAuthorization::Require => Some(PassReason::NoPlaceholder),
     }
 }
 
-fn has_placeholder(route: Option<&Route>, facts: &Facts<'_>) -> bool {
+/// How many credentials of its own the client put where the route's goes.
+fn own_credentials(route: &Route, facts: &Facts<'_>) -> usize {
+    let is_own = |value: &&http::HeaderValue| {
+        !value.as_bytes().trim_ascii().is_empty() && !facts.placeholder.is_some_and(|it| it.is(value))
+    };
+    facts.headers.get_all(&route.header).iter().filter(is_own).count()
+}
+
+fn has_placeholder(route: &Route, facts: &Facts<'_>) -> bool {
     facts.placeholder.is_some_and(|placeholder| {
-        placeholder.is_in(facts.headers)
-            || route.is_some_and(|route| placeholder.is_in_header(facts.headers, route.header.as_str()))
+        placeholder.is_in(facts.headers) || placeholder.is_in_header(facts.headers, route.header.as_str())
     })
 }
 
 fn pass<'a>(route: Option<&'a Arc<Route>>, facts: &Facts<'_>, reason: PassReason) -> Decision<'a> {
-    Decision::Pass { route, reason, strip_placeholder: has_placeholder(route.map(Arc::as_ref), facts) }
+    // Not only where this route would look for it: another route's header may be the one that holds it.
+    let strip_placeholder = facts.placeholder.is_some_and(|placeholder| placeholder.is_anywhere(facts.headers));
+    Decision::Pass { route, reason, strip_placeholder }
 }
 
 /// The only port that credentials go to.

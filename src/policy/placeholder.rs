@@ -32,6 +32,11 @@ impl Placeholder {
         !self.0.is_empty() && token == self.0.as_bytes()
     }
 
+    /// Whether any header at all is it.
+    pub fn is_anywhere(&self, headers: &HeaderMap) -> bool {
+        headers.values().any(|value| self.is(value))
+    }
+
     /// Whether one of the headers that carry tokens holds it.
     pub fn is_in(&self, headers: &HeaderMap) -> bool {
         self.is_in_header(headers, header::AUTHORIZATION.as_str())

@@ -495,13 +495,17 @@ fn the_route_says_what_becomes_of_the_clients_own_credential() {
         (Keep, vec![own], "r pass:client_credential"),
         (Keep, vec![("authorization", "Basic dTpw")], "r pass:client_credential"),
         (Keep, vec![mark, own], "r pass:client_credential+strip"),
+        (Keep, vec![own, own], "r deny:several_credentials"),
+        (Keep, vec![own, mark, ("authorization", "Basic dTpw")], "r deny:several_credentials"),
+        (Keep, vec![own, ("authorization", "")], "r pass:client_credential"),
+        (Replace, vec![own, own], "r inject"),
         (Require, vec![], "r pass:no_placeholder"),
         (Require, vec![own], "r pass:no_placeholder"),
         (Require, vec![mark], "r inject"),
         (Require, vec![("authorization", "bearer  ya29.bearerd-placeholder-0123 ")], "r inject"),
         (Require, vec![("authorization", "Bearer ya29.bearerd-placeholder-01234")], "r pass:no_placeholder"),
         (Require, vec![("authorization", "Bearer ya29.bearerd-placeholder-012")], "r pass:no_placeholder"),
-        (Require, vec![("cookie", MARK)], "r pass:no_placeholder"),
+        (Require, vec![("cookie", MARK)], "r pass:no_placeholder+strip"),
     ] {
         let route = Route { client_authorization: mode, ..route("r", Action::Inject, &["*.googleapis.com"]) };
         let got = verdict(&policy(vec![route]), "GET storage.googleapis.com/", &fields);
@@ -531,6 +535,7 @@ fn the_placeholder_is_taken_off_wherever_no_token_goes_on() {
         route("rest", Action::Inject, &["*.googleapis.com"]),
     ]);
     let bearer = format!("Bearer {MARK}");
+    let fields = ["authorization", "x-serverless-authorization", "proxy-authorization", "x-another-routes-token"];
     for (request, expected) in [
         ("GET example.com/", "pass:unmatched+strip"),
         ("GET pass.googleapis.com/", "pass pass:route+strip"),
@@ -538,8 +543,9 @@ fn the_placeholder_is_taken_off_wherever_no_token_goes_on() {
         ("GET storage.googleapis.com/?key=k", "rest pass:api_key+strip"),
         ("POST oauth2.googleapis.com/token", "rest pass:token_exchange+strip"),
     ] {
-        for name in ["authorization", "x-serverless-authorization", "proxy-authorization"] {
+        for name in fields {
             assert_eq!(verdict(&policy, request, &[(name, &bearer)]), expected, "{request}");
+            assert_eq!(verdict(&policy, request, &[(name, MARK)]), expected, "{request}");
         }
     }
 }

@@ -3,7 +3,10 @@
 //! Order matters: the fields named in `Connection` are removed *before* the credential is written. After it,
 //! `Connection: Authorization` would delete what was just signed.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, Entry},
+};
 
 use crate::{
     net::pool::Connection,
@@ -46,12 +49,18 @@ pub(super) enum ProxyAuthorization {
     IsTheirs,
 }
 
-/// Takes the placeholder off: it is worth nothing to anybody else, and says who we are.
-pub(super) fn strip_placeholder(headers: &mut HeaderMap, route: Option<&Route>, placeholder: &Placeholder) {
-    let usual = [&header::AUTHORIZATION, &header::PROXY_AUTHORIZATION, &X_SERVERLESS_AUTHORIZATION];
-    for name in usual.into_iter().chain(route.map(|route| &route.header)) {
-        if headers.get_all(name).iter().any(|value| placeholder.is(value)) {
-            headers.remove(name);
+/// Takes the placeholder off, from whichever field: it is worth nothing to anybody else, and says who we are. What
+/// else the client put into a field of that name stays.
+pub(super) fn strip_placeholder(headers: &mut HeaderMap, placeholder: &Placeholder) {
+    let holding: Vec<HeaderName> =
+        headers.iter().filter(|(_, value)| placeholder.is(value)).map(|(name, _)| name.clone()).collect();
+    for name in holding {
+        if let Entry::Occupied(field) = headers.entry(&name) {
+            let (name, values) = field.remove_entry_mult();
+            let left: Vec<HeaderValue> = values.filter(|value| !placeholder.is(value)).collect();
+            for value in left {
+                headers.append(&name, value);
+            }
         }
     }
 }
@@ -127,7 +136,6 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_SERVERLESS_AUTHORIZATION: HeaderName = HeaderName::from_static("x-serverless-authorization");
 
 #[cfg(test)]
 mod tests {
@@ -160,6 +168,22 @@ mod tests {
         ]);
         strip_request(&mut headers, ProxyAuthorization::IsOurs);
         assert_eq!(names(&headers), ["x-three"]);
+    }
+
+    #[test]
+    fn the_placeholder_comes_off_every_field_and_nothing_else_does() {
+        let placeholder = Placeholder::new("ya29.mark");
+        let mut headers = map(&[
+            ("authorization", "Bearer ya29.mark"),
+            ("authorization", "Bearer own"),
+            ("authorization", "bearer  ya29.mark "),
+            ("x-own-token", "ya29.mark"),
+            ("cookie", "ya29.mark"),
+            ("x-other", "ya29.marker"),
+        ]);
+        strip_placeholder(&mut headers, &placeholder);
+        assert_eq!(names(&headers), ["authorization", "x-other"]);
+        assert_eq!(headers.get_all("authorization").iter().collect::<Vec<_>>(), ["Bearer own"]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) async fn forward(
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     let cleaning = match allowed(shared, live, authority, &request, record)? {
-        true => Cleaning::OffPlaceholder(record.route.as_deref(), &shared.placeholder),
+        true => Cleaning::OffPlaceholder(&shared.placeholder),
         false => Cleaning::Hops,
     };
     let (Head { method, target, mut headers }, payload) = request::prepare(&Door::Forward, request, cleaning);
@@ -59,7 +59,10 @@ fn allowed(
     record: &mut Record,
 ) -> Result<bool, Failure> {
     match live.policy.decide(&request::facts(shared, authority, request)) {
-        Decision::Deny { reason, .. } => Err(Failure::new(Kind::Denied, reason.label(), reason.message())),
+        Decision::Deny { route, reason } => {
+            record.route = route.cloned();
+            Err(Failure::new(Kind::Denied, reason.label(), reason.message()))
+        }
         Decision::Pass { route, reason, strip_placeholder } => {
             record.route = route.cloned();
             record.decision = reason.label();

@@ -144,7 +144,7 @@ async fn exchange(context: &Context, request: Request<Incoming>, record: &mut Re
         Plan::Pass { .. } => None,
     };
     let credential = plan.credential(token.as_deref());
-    let cleaning = plan.cleaning(record.route.as_deref(), &shared.placeholder);
+    let cleaning = plan.cleaning(&shared.placeholder);
     if upgrade::is_wanted(&request) {
         return Box::pin(upgrade::exchange(context, &authority, request, cleaning, credential)).await;
     }
@@ -187,10 +187,10 @@ impl Plan {
         }
     }
 
-    fn cleaning<'a>(&'a self, matched: Option<&'a Route>, placeholder: &'a Placeholder) -> Cleaning<'a> {
+    fn cleaning<'a>(&'a self, placeholder: &'a Placeholder) -> Cleaning<'a> {
         match self {
             Self::Inject(route, _) => Cleaning::ForCredential(route, placeholder),
-            Self::Pass { strip_placeholder: true } => Cleaning::OffPlaceholder(matched, placeholder),
+            Self::Pass { strip_placeholder: true } => Cleaning::OffPlaceholder(placeholder),
             Self::Pass { strip_placeholder: false } => Cleaning::Hops,
         }
     }
@@ -201,8 +201,8 @@ impl Plan {
 pub(super) enum Cleaning<'a> {
     /// Nothing else.
     Hops,
-    /// The placeholder, wherever the route that matched would look for it.
-    OffPlaceholder(Option<&'a Route>, &'a Placeholder),
+    /// The placeholder everywhere.
+    OffPlaceholder(&'a Placeholder),
     /// What the client sent where our credential goes, and the placeholder everywhere.
     ForCredential(&'a Route, &'a Placeholder),
 }
@@ -267,9 +267,9 @@ pub(super) fn prepare(door: &Door, request: Request<Incoming>, cleaning: Cleanin
     headers::strip_request(&mut headers, door.proxy_authorization());
     match cleaning {
         Cleaning::Hops => {}
-        Cleaning::OffPlaceholder(route, placeholder) => headers::strip_placeholder(&mut headers, route, placeholder),
+        Cleaning::OffPlaceholder(placeholder) => headers::strip_placeholder(&mut headers, placeholder),
         Cleaning::ForCredential(route, placeholder) => {
-            headers::strip_placeholder(&mut headers, Some(route), placeholder);
+            headers::strip_placeholder(&mut headers, placeholder);
             clean_for(route, &mut headers);
         }
     }

@@ -118,6 +118,7 @@ fn unreachable(shared: &Shared, error: &ConnectError) -> Failure {
     shared.metrics.upstream_connect_errors.with_label_values(&[label]).inc();
     let kind = match label {
         "timeout" => Kind::Timeout,
+        "forbidden_address" => Kind::Denied,
         // Worth a retry by the client, with gRPC as with REST.
         "full" => return Failure::no_token(label, error.to_string(), 1),
         _ => Kind::Upstream,

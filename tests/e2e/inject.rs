@@ -80,6 +80,25 @@ async fn a_route_that_keeps_the_clients_credential_lets_it_win_alone() {
     assert_eq!(bed.google.exchange_count(), 1, "a 401 for the client's own credential says nothing about ours");
 }
 
+/// Over HTTP/1.1 the gate refuses a second one already.
+#[tokio::test]
+async fn of_several_credentials_over_h2_none_is_kept_beside_another() {
+    let bed = Bed::with(|settings| {
+        routed(settings, |route| route.client_authorization = ClientAuthorization::Keep);
+    })
+    .await;
+    let placeholder = format!("Bearer {}", bed.placeholder());
+    let mut client = bed.client(Door::InterceptH2, STORAGE).await;
+    let two = [("authorization", "Bearer one"), ("authorization", "Bearer two")];
+    let response = client.call(get_with("/echo", &two)).await;
+    let reason = response.headers()["x-bearerd-error"].to_str().unwrap();
+    assert_eq!((response.status().as_u16(), reason, bed.google.request_count()), (403, "several_credentials", 0));
+    let with_placeholder = [("authorization", placeholder.as_str()), ("authorization", "Bearer own")];
+    assert_eq!(client.call(get_with("/echo", &with_placeholder)).await.status(), 401);
+    let seen = bed.last();
+    assert_eq!(seen.headers.get_all(header::AUTHORIZATION).iter().collect::<Vec<_>>(), ["Bearer own"]);
+}
+
 #[tokio::test]
 async fn a_route_that_requires_the_placeholder_gives_nothing_to_other_requests() {
     let bed = Bed::with(|settings| {
