@@ -13,6 +13,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::gather::Gathered;
+
 /// The body of a request to an upstream.
 #[derive(Debug, Default)]
 pub enum RequestBody {
@@ -28,7 +30,7 @@ pub enum RequestBody {
 /// A client's body as it streams through, with a copy of its first bytes for a second sending.
 #[derive(Debug)]
 pub struct ClientBody {
-    incoming: Incoming,
+    incoming: Gathered<Incoming>,
     progress: Arc<Progress>,
     keep_trailer: fn(&http::HeaderName) -> bool,
 }
@@ -87,7 +89,7 @@ impl ClientBody {
     pub fn new(incoming: Incoming, keep_trailer: fn(&http::HeaderName) -> bool) -> (Self, Arc<Progress>) {
         let ended = AtomicBool::new(incoming.is_end_stream());
         let progress = Arc::new(Progress { ended, passed: Mutex::new(Some(Vec::new())) });
-        (Self { incoming, progress: progress.clone(), keep_trailer }, progress)
+        (Self { incoming: Gathered::new(incoming), progress: progress.clone(), keep_trailer }, progress)
     }
 }
 

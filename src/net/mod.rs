@@ -8,6 +8,7 @@ pub mod client;
 pub mod dial;
 pub mod dns;
 pub mod first_use;
+pub mod gather;
 pub mod head_gate;
 pub mod http;
 pub mod listener;

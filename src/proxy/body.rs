@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::access_log::Record;
-use crate::net::{body::Progress, pool::InUse};
+use crate::net::{body::Progress, gather::Gathered, pool::InUse};
 
 /// The body of an answer.
 pub(super) enum ResponseBody {
@@ -25,7 +25,7 @@ pub(super) enum ResponseBody {
 
 /// An upstream's body, with what must happen at its end.
 pub(super) struct Relay {
-    pub(super) incoming: Incoming,
+    pub(super) incoming: Gathered<Incoming>,
     pub(super) end: Option<End>,
 }
 

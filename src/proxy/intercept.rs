@@ -93,8 +93,9 @@ fn refused(shared: &Shared, reason: &'static str) {
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// Wide for the reason given in `net::pool`: small messages of a stream must not end the connection.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// Wide for the reason given in `net::pool`: small messages of a stream must not end the connection. But not
+/// as wide as there: twice this, and unread frames of one byte hold 20 MiB.
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const MOST_STREAMS: u32 = 100;
 const MOST_HEAD: u32 = 32 * 1024;
 const SEND_BUFFER: usize = 128 * 1024;

@@ -23,6 +23,7 @@ use crate::{
     authority::Authority,
     net::{
         body::{ClientBody, Progress, RequestBody},
+        gather::Gathered,
         pool::{InUse, Offer},
     },
     policy::{Decision, Facts, Placeholder, Route},
@@ -97,7 +98,7 @@ impl Answer {
                     progress.forget();
                 }
                 let end = Some(End { in_use, progress, record });
-                response.map(|incoming| ResponseBody::Relay(Box::new(Relay { incoming, end })))
+                response.map(|incoming| ResponseBody::Relay(Box::new(Relay { incoming: Gathered::new(incoming), end })))
             }
             Self::Local(response) => {
                 record.status = response.status();

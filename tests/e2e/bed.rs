@@ -176,9 +176,7 @@ impl Bed {
 
     /// The client's TLS settings, trusting the pod's CA.
     pub(crate) fn client_tls(&self, alpn: &[&[u8]]) -> rustls::ClientConfig {
-        let pem = std::fs::read(self.dir.path().join("trust/ca.pem")).unwrap();
-        let roots = bearerd::tls::client_roots(Some(&pem)).unwrap();
-        (*bearerd::tls::client_config(roots, alpn).unwrap()).clone()
+        client_tls(self.dir.path(), alpn)
     }
 
     /// A tunnel through CONNECT, or the answer that refused it.
@@ -242,6 +240,13 @@ fn series(ground: &Ground) -> BTreeSet<String> {
     let page = ground.metrics.render();
     let by_reason = page.lines().filter(|line| line.contains("reason=\"")).filter_map(|line| line.rsplit_once(' '));
     by_reason.map(|(series, _)| series.to_owned()).collect()
+}
+
+/// A client's TLS settings, trusting the CA of the pod with this folder.
+pub(crate) fn client_tls(dir: &Path, alpn: &[&[u8]]) -> rustls::ClientConfig {
+    let pem = std::fs::read(dir.join("trust/ca.pem")).unwrap();
+    let roots = bearerd::tls::client_roots(Some(&pem)).unwrap();
+    (*bearerd::tls::client_config(roots, alpn).unwrap()).clone()
 }
 
 /// A client's TLS for `name`.

@@ -19,6 +19,8 @@ mod closed;
 mod connect;
 mod drain;
 mod exchange;
+mod floods;
+mod frames;
 mod grpc;
 mod hostile;
 mod inject;

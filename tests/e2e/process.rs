@@ -17,14 +17,14 @@ use crate::{
 };
 
 /// `bearerd run` with the keys at `path`, started by `sh -c` after `prepare`.
-struct Process {
-    world: World,
-    child: Child,
+pub(crate) struct Process {
+    pub(crate) world: World,
+    pub(crate) child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    fn start(world: World, path: &Path, wrap: &[&str], prepare: &str) -> Self {
+    pub(crate) fn start(world: World, path: &Path, wrap: &[&str], prepare: &str) -> Self {
         let (dir, google) = (world.dir.path().to_owned(), world.google.address());
         std::fs::write(dir.join("roots.pem"), world.google.ca_pem()).unwrap();
         let (keys, dir_shown) = (path.display(), dir.display());
@@ -45,11 +45,11 @@ impl Process {
         Self { world, child: command.spawn().unwrap(), log }
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    async fn proxy(&self) -> SocketAddr {
+    pub(crate) async fn proxy(&self) -> SocketAddr {
         let address = || {
             let log = self.log();
             let rest = log.lines().find(|line| line.contains("listening"))?.split_once("proxy")?.1;
