@@ -60,8 +60,8 @@ pub(super) struct Sent {
 /// Sends the request on a connection that `offer` allows.
 ///
 /// Sent again at most [`MOST_TRIES`] times: always when not a byte was written; after that only when the
-/// upstream said that it did nothing (REFUSED_STREAM), or when the method is idempotent, the body is held, and the
-/// connection was an idle one that died without an answer.
+/// upstream said that it did nothing (REFUSED_STREAM, GOAWAY), or when the method is idempotent, the body is held, and
+/// the connection was an idle one that died without an answer.
 pub(super) async fn send(
     shared: &Shared,
     authority: &Authority,
@@ -166,12 +166,13 @@ fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS)
 }
 
-/// The upstream did no work on it (RFC 9113 §8.7).
+/// The upstream did no work on it (RFC 9113 §8.7): it refused the stream, or its GOAWAY names an earlier one as the
+/// last that it looked at. h2 gives a stream that error in no other case.
 fn is_refused(error: &hyper::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(h2) = inner.downcast_ref::<h2::Error>() {
-            return h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return h2.reason() == Some(h2::Reason::REFUSED_STREAM) || h2.is_go_away() && h2.is_remote();
         }
         source = inner.source();
     }

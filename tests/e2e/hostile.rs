@@ -140,8 +140,8 @@ async fn a_certificate_for_many_other_names_is_refused_in_few_words() {
     }
 }
 
-/// A TLS server whose certificate, from a CA that is trusted, is for these names only.
-async fn impostor(world: &World, names: Vec<String>) -> (std::net::SocketAddr, String) {
+/// A TLS server's settings with a certificate for these names only, and the CA that vouches for them.
+pub(crate) fn server_tls(names: Vec<String>) -> (rustls::ServerConfig, String) {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -156,6 +156,12 @@ async fn impostor(world: &World, names: Vec<String>) -> (std::net::SocketAddr, S
         .with_no_client_auth()
         .with_single_cert(vec![leaf.into()], der)
         .unwrap();
+    (config, ca_pem)
+}
+
+/// A TLS server whose certificate, from a CA that is trusted, is for these names only.
+async fn impostor(world: &World, names: Vec<String>) -> (std::net::SocketAddr, String) {
+    let (config, ca_pem) = server_tls(names);
     let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -38,6 +38,7 @@ mod rotation_load;
 mod scope;
 mod secrets;
 mod startup;
+mod streams;
 mod token;
 mod volumes;
 mod websocket;
