@@ -22,6 +22,7 @@ mod exchange;
 mod floods;
 mod frames;
 mod grpc;
+mod h2;
 mod hostile;
 mod inject;
 mod metadata;

@@ -9,16 +9,28 @@ use super::{Reason, field::Field, request_line};
 /// Why a request that came by HTTP/2 is refused, if it is.
 pub fn refuses_h2<B>(request: &Request<B>) -> Option<Reason> {
     let headers = request.headers();
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if request_line::echoes(request.method().as_str().as_bytes()) {
+    let target = request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str).as_bytes();
+    let method = request.method().as_str().as_bytes();
+    if method.len() > request_line::MAX_METHOD {
+        return Some(Reason::Method);
+    }
+    if request_line::echoes(method) {
         return Some(Reason::MethodRefused);
     }
     // CONNECT would open a tunnel to the upstream itself, with a token on its head.
     if request.method() == Method::CONNECT {
         return Some(Reason::TunnelRefused);
     }
-    if target > request_line::MAX_TARGET {
+    if target.len() > request_line::MAX_TARGET {
         return Some(Reason::TargetTooLong);
+    }
+    // Bytes that an http/1.1 upstream would read in another way than we do, or not at all.
+    if !request_line::is_path_of_h2(method, target) {
+        return Some(Reason::Target);
+    }
+    let is_met = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !headers.get_all(header::EXPECT).iter().all(is_met) {
+        return Some(Reason::Expectation);
     }
     // h2 holds the body to the first of them; an http/1.1 upstream might believe the other.
     if headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
@@ -41,6 +53,15 @@ mod tests {
     }
 
     #[test]
+    fn an_asterisk_is_for_options_alone() {
+        for (method, expected) in [("OPTIONS", None), ("GET", Some(Reason::Target)), ("POST", Some(Reason::Target))] {
+            let mut request = request(method, "/", &[]);
+            *request.uri_mut() = "*".parse().unwrap();
+            assert_eq!(refuses_h2(&request), expected, "{method}");
+        }
+    }
+
+    #[test]
     fn what_the_gate_refuses_by_meaning_is_refused_by_http2_too() {
         let long = format!("/{}", "x".repeat(request_line::MAX_TARGET));
         let longest = &long[1..].replacen('x', "/", 1);
@@ -52,6 +73,12 @@ mod tests {
             ("CONNECT", "/b", &[], Some(Reason::TunnelRefused)),
             ("GET", longest, &[], None),
             ("GET", &long, &[], Some(Reason::TargetTooLong)),
+            ("GET", "/a%2Fb//c/../d?e=/f?g", &[], None),
+            ("GET", "/a\u{e9}", &[], Some(Reason::Target)),
+            ("GET", "/a?b=\u{e9}", &[], Some(Reason::Target)),
+            ("PUT", "/b", &[("expect", "100-Continue")], None),
+            ("PUT", "/b", &[("expect", "200-ok")], Some(Reason::Expectation)),
+            ("PUT", "/b", &[("expect", "100-continue"), ("expect", "x")], Some(Reason::Expectation)),
             ("POST", "/b", &[("content-length", "3")], None),
             ("POST", "/b", &[("content-length", "3"), ("content-length", "3")], Some(Reason::ContentLength)),
             ("GET", "/b", &[("x_goog_user_project", "p")], Some(Reason::UnderscoreName)),

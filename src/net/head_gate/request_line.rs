@@ -9,7 +9,7 @@ use super::{
 /// 8 KiB, what the large servers take.
 pub(super) const MAX_TARGET: usize = 8 * 1024;
 /// Longer than any registered method; a bound for those that are not.
-const MAX_METHOD: usize = 64;
+pub(super) const MAX_METHOD: usize = 64;
 
 /// What of the request line decides about the rest of the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +83,11 @@ fn is_absolute(target: &[u8]) -> bool {
     let authority_end = rest.iter().position(|&byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     let (authority, path_and_query) = rest.split_at(authority_end);
     host::is_authority(authority) && is_path_and_query(path_and_query)
+}
+
+/// Whether HTTP/2 may say this in `:path`: what HTTP/1.1 could send in origin-form, or `*`.
+pub(super) fn is_path_of_h2(method: &[u8], path: &[u8]) -> bool {
+    matches!(path, [b'*'] | [b'/', ..]) && is_target(method, path)
 }
 
 fn is_path_and_query(bytes: &[u8]) -> bool {
