@@ -25,6 +25,7 @@ mod grpc;
 mod h2;
 mod hostile;
 mod inject;
+mod matrix;
 mod metadata;
 mod outage;
 mod parent;
