@@ -273,7 +273,9 @@ async fn floods_are_ended_or_bounded_and_a_good_client_beside_them_notices_nothi
         if flood.end == SentAway {
             assert!(outcome.ended.is_some(), "{} goes on: {outcome:?}", flood.name);
         }
-        println!("{}: {outcome:?}, {answers} answers beside it, slowest {slowest} ms", flood.name);
+        let Outcome { pieces, ended, goaway } = outcome;
+        println!("{}: {pieces:?} pieces, ended {ended:?}, GOAWAY {goaway:?}", flood.name);
+        println!("    {answers} answers beside it, the slowest so far after {slowest} ms");
     }
     println!("resident: {before} KiB before, {most} KiB at most");
     assert!(most - before <= 16 * 1024, "{before} KiB before, {most} KiB at most");

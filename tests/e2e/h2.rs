@@ -320,7 +320,7 @@ impl Counting {
     }
 
     /// One frame; DATA is thanked for, on its stream too if it is `open`.
-    async fn step(&mut self, open: u32) -> frames::Frame {
+    async fn step(&mut self, open: u32) -> Frame {
         let frame = within("a frame", read(&mut self.stream)).await.unwrap();
         let entry = self.got.entry(frame.stream).or_default();
         entry.1 |= frame.ends();

@@ -13,6 +13,8 @@ mod authority;
 mod bed;
 mod bodies;
 mod capture;
+#[path = "../../src/net/head_gate/tests/cases.rs"]
+mod cases;
 mod client;
 mod clocks;
 mod closed;
@@ -39,6 +41,7 @@ mod rotation;
 mod rotation_load;
 mod scope;
 mod secrets;
+mod smuggling;
 mod startup;
 mod streams;
 mod token;
