@@ -15,14 +15,14 @@ use crate::{
 
 /// What came of one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     Status(u16),
     Reset,
     Gone,
 }
 
 impl Outcome {
-    fn is_refused(self) -> bool {
+    pub(crate) fn is_refused(self) -> bool {
         !matches!(self, Self::Status(status) if !(400..500).contains(&status))
     }
 }
@@ -34,7 +34,7 @@ async fn open(bed: &Bed, values: &[(u16, u32)]) -> TlsStream<TcpStream> {
 }
 
 /// Sends these frames as the first of a connection, and reads what stream 1 is answered.
-async fn ask(bed: &Bed, frames: &[u8]) -> Outcome {
+pub(crate) async fn ask(bed: &Bed, frames: &[u8]) -> Outcome {
     let mut stream = open(bed, &[]).await;
     write(&mut stream, frames).await;
     within("an answer", async {
