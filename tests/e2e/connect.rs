@@ -251,6 +251,31 @@ async fn local_addresses_are_refused_in_every_spelling_without_a_connect() {
         "224.0.0.1",
         "[ff02::1]",
         "255.255.255.255",
+        "127.000.000.001",
+        "0x7f.0.0.1",
+        "0177.1",
+        "127.0.0.1.",
+        "0x0",
+        "0.1.2.3",
+        "0xa9.0xfe.0xa9.0xfe",
+        "169.254.169.254.",
+        "169.254.170.2",
+        "[::ffff:0:127.0.0.1]",
+        "[0:0:0:0:0:ffff:127.0.0.1]",
+        "[64:ff9b:1::7f00:1]",
+        "[2002:7f00:1::]",
+        "[2002:a9fe:a9fe::1]",
+        "[::ffff:a9fe:a9fe]",
+        "[FD20:CE::254]",
+        "239.255.255.250",
+        "[ff01::1]",
+        "localhost.localdomain.",
+        "x.y.LOCALHOST.",
+        "metadata.goog.",
+        "Metadata",
+        "127.0.0.1@storage.googleapis.com",
+        "\u{2460}27.0.0.1",
+        "127\u{3002}0.0.1",
     ]
     .iter()
     .map(|host| format!("{host}:{port}"))
@@ -262,10 +287,14 @@ async fn local_addresses_are_refused_in_every_spelling_without_a_connect() {
     for target in targets {
         let refused = bed.tunnel(&target).await.expect_err(&target);
         assert!(matches!(refused.status(), 400 | 403), "{target}: {}", refused.head);
-        let mut stream = raw::proxy(&bed).await;
-        raw::write(&mut stream, format!("GET http://{target}/ HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await;
-        let refused = raw::answer(&mut stream).await;
-        assert!(matches!(refused.status(), 400 | 403), "{target}: {}", refused.head);
+        let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+        for (scheme, more) in [("http", ""), ("https", ""), ("http", websocket), ("https", websocket)] {
+            let mut stream = raw::proxy(&bed).await;
+            let head = format!("GET {scheme}://{target}/ HTTP/1.1\r\nHost: {target}\r\n{more}\r\n");
+            raw::write(&mut stream, head.as_bytes()).await;
+            let refused = raw::answer(&mut stream).await;
+            assert!(matches!(refused.status(), 400 | 403), "{scheme} {target}: {}", refused.head);
+        }
     }
     assert_eq!(victim.connection_count(), 0);
     assert_eq!(bed.metric("connections_active{door=\"tunnel\"}"), 0);
@@ -313,6 +342,50 @@ async fn malformed_connects_are_refused_and_close() {
         assert_eq!(answer.field("connection"), Some("close"), "{target}");
         assert_eq!(raw::rest(&mut stream).await, b"", "{target}");
     }
+    assert_eq!((bed.google.request_count(), bed.google.connections()), (0, 1));
+}
+
+/// Whatever the reason: a client that talks on believes in a tunnel that is not there.
+#[tokio::test]
+async fn what_follows_a_connect_that_failed_is_never_a_request() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let bed = Bed::with(|settings| {
+        send_to(settings, "gone.example.test", 443, gone);
+        let never = Route {
+            name: "never".to_owned(),
+            action: bearerd::policy::Action::Deny,
+            ..Route::google_apis(vec![HostPattern::parse("never.example.test").unwrap()])
+        };
+        settings.policy = Policy::new(vec![never, Route::google_apis(apis())], Unmatched::Pass, apis());
+    })
+    .await;
+    bed.exchanges_reach(1).await;
+    let behind = format!("GET http://{STORAGE}/echo HTTP/1.1\r\nHost: {STORAGE}\r\n\r\n");
+    for (target, host, status) in [
+        ("127.0.0.1:443", "127.0.0.1:443", 403),
+        ("metadata.google.internal:80", "metadata.google.internal:80", 403),
+        ("never.example.test:443", "never.example.test:443", 403),
+        ("gone.example.test:443", "gone.example.test:443", 502),
+        ("storage.googleapis.com:443", "evil.test:443", 421),
+        ("storage.googleapis.com", "storage.googleapis.com", 400),
+    ] {
+        let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        for glued in [true, false] {
+            let mut stream = raw::proxy(&bed).await;
+            let first = if glued { format!("{head}{behind}{behind}") } else { head.clone() };
+            raw::write(&mut stream, first.as_bytes()).await;
+            let answer = raw::answer(&mut stream).await;
+            assert_eq!((answer.status(), answer.field("connection")), (status, Some("close")), "{target}");
+            raw::write(&mut stream, behind.as_bytes()).await;
+            assert_eq!(raw::rest(&mut stream).await, b"", "{target} {glued}");
+        }
+    }
+    // Behind one that succeeded it is not TLS, and gets no answer either.
+    let mut stream = raw::proxy(&bed).await;
+    let head = format!("CONNECT {STORAGE}:443 HTTP/1.1\r\nHost: {STORAGE}:443\r\n\r\n{behind}");
+    raw::write(&mut stream, head.as_bytes()).await;
+    assert_eq!(raw::answer(&mut stream).await.status(), 200);
+    assert!(!raw::rest(&mut stream).await.starts_with(b"HTTP"));
     assert_eq!((bed.google.request_count(), bed.google.connections()), (0, 1));
 }
 
