@@ -7,6 +7,7 @@ pub mod body;
 pub mod client;
 pub mod dial;
 pub mod dns;
+pub mod fair;
 pub mod first_use;
 pub mod gather;
 pub mod head_gate;

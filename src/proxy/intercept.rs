@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     authority::Authority,
-    net::{head_gate::Refusals, listener::Seat, transport::Prefixed},
+    net::{fair::Fair, head_gate::Refusals, listener::Seat, transport::Prefixed},
     tls::{self, Leaves},
 };
 
@@ -49,7 +49,7 @@ where
     if !begins_h2(&mut stream).await {
         return refused(shared, "h2_preface");
     }
-    let stream = Prefixed::new(Bytes::from_static(PREFACE), stream);
+    let stream = Prefixed::new(Bytes::from_static(PREFACE), Fair::new(stream));
     let context = Arc::new(Context::new(shared, door, Refusals::default(), seat));
     let held = context.clone();
     let service = service_fn(move |request| {

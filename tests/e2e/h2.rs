@@ -91,6 +91,7 @@ fn head(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn what_a_stream_may_not_say_goes_nowhere() {
     let bed = Bed::start().await;
     bed.exchanges_reach(1).await;
@@ -401,6 +402,34 @@ impl Counting {
         }
         self.got.clear();
     }
+}
+
+/// They share one upstream connection with it, and its window.
+#[tokio::test]
+async fn a_short_call_beside_ninety_downloads_that_nobody_reads_is_answered() {
+    let bed = Bed::start().await;
+    bed.exchanges_reach(1).await;
+    let mut stalled = open(&bed, &[(INITIAL_WINDOW, 0)]).await;
+    for number in 0..90 {
+        let head = request("GET", STORAGE, LARGE);
+        write(&mut stalled, &frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &head)).await;
+    }
+    let mut heads = 0;
+    while heads < 90 {
+        heads += usize::from(within("a head", next(&mut stalled)).await.unwrap().kind == HEADERS);
+    }
+    for _ in 0..100 {
+        let mut connection = Counting::open(&bed).await;
+        let id = connection.id();
+        // Enough to need the window that is left.
+        let target = "/storage/v1/b/b/o/o?alt=media&size=1000000";
+        connection.send(&frame(HEADERS, END_HEADERS | END_STREAM, id, &request("GET", STORAGE, target))).await;
+        while !connection.got.get(&id).is_some_and(|(_, ended)| *ended) {
+            connection.step(id).await;
+        }
+        assert_eq!(connection.got[&id].0, 1_000_000);
+    }
+    assert_eq!(bed.google.connections(), 2, "the exchange's and one for all");
 }
 
 const PADDED: u8 = 8;

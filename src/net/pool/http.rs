@@ -52,7 +52,9 @@ pub(super) const H2_STREAMS_AT_FIRST: usize = 100;
 const MOST_FIELDS: usize = 100;
 const H1_BUFFER: usize = 64 * 1024;
 const MOST_HEAD: u32 = 64 * 1024;
-const H2_STREAM_WINDOW: u32 = 1024 * 1024;
+/// As many streams as servers allow, 100, all of them left unread, must leave room in the connection's window: else
+/// downloads that nobody reads would starve every short call beside them.
+const H2_STREAM_WINDOW: u32 = 512 * 1024;
 /// Wide on purpose: h2 ends a connection with too many small DATA frames unread, and its budget is half of this at
 /// 256 bytes a frame. With 1 MiB, 2 000 unread one-byte messages would cost every stream of the connection.
 const H2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
