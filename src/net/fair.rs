@@ -12,7 +12,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Reads at most [`TURN`] bytes before whoever reads has to come again.
+/// Reads at most 64 KiB before whoever reads has to come again.
 #[derive(Debug)]
 pub struct Fair<S> {
     stream: S,
