@@ -48,6 +48,44 @@ async fn apis_that_hand_out_credentials_are_denied_on_every_door() {
     assert_eq!((bed.google.request_count(), bed.google.connections()), (0, 1));
 }
 
+/// As gRPC and as REST, over HTTP/2 and HTTP/1.1, under every name that the services have.
+#[tokio::test]
+async fn methods_that_mint_are_denied_by_grpc_under_every_name_of_their_service() {
+    let bed = Bed::start().await;
+    bed.exchanges_reach(1).await;
+    for (service, methods) in [
+        (
+            "/google.iam.credentials.v1.IAMCredentials",
+            &["GenerateAccessToken", "GenerateIdToken", "SignBlob", "SignJwt", "Sign%42lob", "%53ignJwt"][..],
+        ),
+        ("/google.iam.admin.v1.IAM", &["CreateServiceAccountKey", "UploadServiceAccountKey", "SignBlob", "Sign%4awt"]),
+        ("/google.api.apikeys.v2.ApiKeys", &["GetKeyString", "CreateKey"]),
+    ] {
+        let name = match service.rsplit('.').next() {
+            Some("IAMCredentials") => "iamcredentials",
+            Some("IAM") => "iam",
+            _ => "apikeys",
+        };
+        for host in ["NAME", "NAME.mtls", "NAME.europe-west1.rep", "NAME-mine.p", "europe-west1-NAME"] {
+            // Carried unseen, with the client's own certificate and no token of ours.
+            if host == "NAME.mtls" && name != "iamcredentials" {
+                continue;
+            }
+            let host = format!("{}.googleapis.com", host.replace("NAME", name));
+            for method in methods {
+                for door in [Door::InterceptH1, Door::InterceptH2] {
+                    let grpc = with(post(&format!("{service}/{method}"), ""), &[("content-type", "application/grpc")]);
+                    let response = bed.client(door, &host).await.call(grpc).await;
+                    let status = response.headers().get("grpc-status").map(|status| status.to_str().unwrap());
+                    assert_eq!(status, Some("7"), "{door:?} {host} {service}/{method}");
+                    assert_eq!(response.headers()["x-bearerd-error"], "minting", "{door:?} {host} {service}/{method}");
+                }
+            }
+        }
+    }
+    assert_eq!((bed.google.request_count(), bed.google.connections()), (0, 1));
+}
+
 #[tokio::test]
 async fn neighbours_of_denied_methods_are_served() {
     let bed = Bed::start().await;
