@@ -12,7 +12,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Reads at most 64 KiB before whoever reads has to come again.
+/// Reads at most 32 KiB before whoever reads has to come again.
 #[derive(Debug)]
 pub struct Fair<S> {
     stream: S,
@@ -71,8 +71,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Fair<S> {
     }
 }
 
-/// Four full DATA frames, or seven thousand of the smallest: about a millisecond's work at worst.
-const TURN: usize = 64 * 1024;
+/// Two full DATA frames, or three and a half thousand of the smallest. Much less would cost uploads: every turn ends
+/// with a round through the scheduler.
+const TURN: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -91,7 +92,7 @@ mod tests {
             reads.push(Pin::new(&mut stream).poll_read(&mut cx, &mut buffer).is_pending());
         }
         let pauses: Vec<usize> = (0..40).filter(|index| reads[*index]).collect();
-        assert_eq!(pauses, [8, 17, 26, 35]);
+        assert_eq!(pauses, [4, 9, 14, 19, 24, 29, 34, 39]);
     }
 
     #[tokio::test]

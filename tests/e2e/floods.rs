@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::{
     bed::{STORAGE, World, client_tls, handshake},
-    client::{empty, whole, within},
+    client::{empty, eventually, whole, within},
     frames::*,
     full,
     process::Process,
@@ -291,9 +291,11 @@ async fn floods_are_ended_or_bounded_and_a_good_client_beside_them_notices_nothi
         println!("    {answers} answers beside it, the slowest so far after {slowest} ms");
         println!("    resident: {before} KiB before, {most} KiB at most");
         let may = ROOM + if flood.stalls() { STALLED } else { 0 };
+        // And it is given back, not kept for the next one.
+        eventually("the memory of a flood", || resident(process.child.id()) - before <= ROOM).await;
         assert!(most - before <= may, "{}: {before} KiB before, {most} KiB at most", flood.name);
     }
     // What is measured in the machine's spare time says little in any other build.
-    assert!(!full() || slowest <= 1000, "the good client waited {slowest} ms");
+    assert!(!full() || slowest <= 2000, "the good client waited {slowest} ms");
     assert!(!process.log().contains("panicked"));
 }
