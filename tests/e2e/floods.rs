@@ -261,7 +261,7 @@ async fn floods_are_ended_or_bounded_and_a_good_client_beside_them_notices_nothi
     let mut slowest = 0;
     for flood in &FLOODS {
         let attacker = connect(proxy, &dir).await;
-        let mut attacking = std::pin::pin!(attack(flood, attacker, clock));
+        let mut attacking = Box::pin(attack(flood, attacker, clock));
         let (mut answers, mut most) = (0_u32, 0);
         let outcome = loop {
             let begin = clock.now();
@@ -291,6 +291,7 @@ async fn floods_are_ended_or_bounded_and_a_good_client_beside_them_notices_nothi
         println!("    {answers} answers beside it, the slowest so far after {slowest} ms");
         println!("    resident: {before} KiB before, {most} KiB at most");
         let may = ROOM + if flood.stalls() { STALLED } else { 0 };
+        drop(attacking);
         // And it is given back, not kept for the next one.
         eventually("the memory of a flood", || resident(process.child.id()) - before <= ROOM).await;
         assert!(most - before <= may, "{}: {before} KiB before, {most} KiB at most", flood.name);
