@@ -121,6 +121,18 @@ impl Machine {
         self.state == State::FirstChunk
     }
 
+    /// Whether a head has begun and not ended. An empty line alone begins none.
+    pub(super) fn is_within_a_head(&self) -> bool {
+        self.state == State::Head && (self.at > self.line || !self.head.awaits_request_line())
+    }
+
+    /// Waits no longer for the rest of a head.
+    pub(super) fn give_up(&mut self, reason: Reason) -> Verdict {
+        let verdict = Verdict::Refuse(reason);
+        self.state = State::Over(verdict);
+        verdict
+    }
+
     /// Gives up holding a head; the number of bytes this releases.
     pub(super) fn let_go(&mut self) -> usize {
         if self.holds_a_head() {

@@ -69,8 +69,28 @@ pub struct HeadGate<S> {
     is_ended: bool,
     refusals: Refusals,
     clock: Clock,
-    /// Runs while a whole head waits for its first chunk.
-    patience: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// What is waited for, and for how much longer. Made only where a head comes in pieces.
+    patience: Option<(Awaited, Timer)>,
+}
+
+type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What has its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// The rest of a head.
+    RestOfHead,
+    /// The first chunk behind a whole head.
+    FirstChunk,
+}
+
+impl Awaited {
+    fn patience(self) -> Duration {
+        match self {
+            Self::RestOfHead => HEAD,
+            Self::FirstChunk => PATIENCE,
+        }
+    }
 }
 
 impl<S> HeadGate<S> {
@@ -136,11 +156,16 @@ impl<S> HeadGate<S> {
             self.ready = judgement.release;
             judgement
         };
-        if !self.machine.holds_a_head() {
+        // Whatever was released ends what was waited for; the next head has a time of its own.
+        if judgement.release > 0 || self.patience.as_ref().map(|(awaited, _)| *awaited) != self.awaited() {
             self.patience = None;
         }
-        self.verdict = judgement.verdict;
-        match judgement.verdict {
+        self.conclude(judgement.verdict);
+    }
+
+    fn conclude(&mut self, verdict: Verdict) {
+        self.verdict = verdict;
+        match verdict {
             Verdict::More | Verdict::Transparent => {}
             Verdict::Opaque => self.refusals.seal(),
             Verdict::Refuse(reason) => {
@@ -155,16 +180,30 @@ impl<S> HeadGate<S> {
         }
     }
 
-    /// Ready when a head has waited long enough for its first chunk and is let go.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.machine.holds_a_head() {
-            return Poll::Pending;
+    fn awaited(&self) -> Option<Awaited> {
+        if self.machine.holds_a_head() {
+            return Some(Awaited::FirstChunk);
         }
+        self.machine.is_within_a_head().then_some(Awaited::RestOfHead)
+    }
+
+    /// Ready when the time of what is waited for is over: a head is let go without its first chunk, or refused
+    /// without its rest.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(awaited) = self.awaited() else { return Poll::Pending };
         let clock = self.clock;
-        let patience = self.patience.get_or_insert_with(|| Box::pin(async move { clock.sleep(PATIENCE).await }));
+        let (_, patience) = self
+            .patience
+            .get_or_insert_with(|| (awaited, Box::pin(async move { clock.sleep(awaited.patience()).await })));
         ready!(patience.as_mut().poll(cx));
         self.patience = None;
-        self.ready = self.machine.let_go();
+        match awaited {
+            Awaited::FirstChunk => self.ready = self.machine.let_go(),
+            Awaited::RestOfHead => {
+                let verdict = self.machine.give_up(Reason::SlowHead);
+                self.conclude(verdict);
+            }
+        }
         Poll::Ready(())
     }
 }
@@ -277,6 +316,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HeadGate<S> {
 /// before it sends any would wait for ever (full duplex is legal); a second is far more than honest
 /// segments lie apart on a loopback.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// From the first byte of a head to its last, however many bytes come in between. How long a connection may be idle
+/// is the server's business.
+const HEAD: Duration = Duration::from_secs(10);
 
 /// What follows a CONNECT head is held up to here: enough for any ClientHello we read.
 const MAX_OPAQUE: usize = 16 * 1024;

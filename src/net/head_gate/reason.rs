@@ -48,6 +48,8 @@ pub enum Reason {
     TargetTooLong,
     /// The head is larger than 32 KiB.
     HeadTooLarge,
+    /// The head was not whole ten seconds after its first byte.
+    SlowHead,
     /// The head has more than 100 fields.
     TooManyFields,
     /// A field line begins with white space.
@@ -110,6 +112,7 @@ impl Reason {
         Self::Target,
         Self::TargetTooLong,
         Self::HeadTooLarge,
+        Self::SlowHead,
         Self::TooManyFields,
         Self::FoldedLine,
         Self::FieldName,
@@ -140,6 +143,7 @@ impl Reason {
             Self::MethodRefused | Self::TunnelRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
             Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnsupportedCoding => StatusCode::NOT_IMPLEMENTED,
             _ => StatusCode::BAD_REQUEST,
@@ -171,6 +175,7 @@ impl Reason {
             Self::Target => ("target", "the request target is malformed or not fit for its method"),
             Self::TargetTooLong => ("target_too_long", "the request target is longer than 8 KiB"),
             Self::HeadTooLarge => ("head_too_large", "the head is larger than 32 KiB"),
+            Self::SlowHead => ("slow_head", "the head was not whole within 10 s"),
             Self::TooManyFields => ("too_many_fields", "the head has more than 100 fields"),
             Self::FoldedLine => ("folded_line", "a field line begins with white space"),
             Self::FieldName => ("field_name", "a field line has no proper name before its colon"),

@@ -1,8 +1,10 @@
-//! The gate alone (`pure`), in front of a real hyper server (`with_hyper`), and around tunnels (`sealed`).
+//! The gate alone (`pure`), against time (`slow`), in front of a real hyper server (`with_hyper`), and around tunnels
+//! (`sealed`).
 
 mod cases;
 mod pure;
 mod sealed;
+mod slow;
 mod with_hyper;
 
 use cases::{Case, cases};
