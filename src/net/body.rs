@@ -4,9 +4,10 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::gather::Gathered;
+use crate::clock::Clock;
 
 /// The body of a request to an upstream.
 #[derive(Debug, Default)]
@@ -39,15 +41,45 @@ pub struct ClientBody {
 #[derive(Debug)]
 pub struct Progress {
     ended: AtomicBool,
+    /// Bytes that have come.
+    came: AtomicU64,
+    /// Whether the upstream has room and the client is waited for.
+    awaited: AtomicBool,
     /// What has passed so far; `None` once it is too much, or no longer wanted. `Bytes` share memory, so this
     /// costs a reference, not a copy.
     passed: Mutex<Option<Vec<Bytes>>>,
 }
 
 impl Progress {
+    fn new(ended: bool) -> Self {
+        Self {
+            ended: AtomicBool::new(ended),
+            came: AtomicU64::new(0),
+            awaited: AtomicBool::new(false),
+            passed: Mutex::new(Some(Vec::new())),
+        }
+    }
+
     /// Whether the whole body has been read.
     pub fn ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Completes when the client is waited for and less than 1 KiB came within the last minute. An upstream that takes
+    /// nothing is no fault of the client.
+    pub async fn stalls(&self, clock: Clock) {
+        let mut before = self.came.load(Ordering::Relaxed);
+        loop {
+            clock.sleep(PACE_TIME).await;
+            if self.ended() {
+                return std::future::pending().await;
+            }
+            let came = self.came.load(Ordering::Relaxed);
+            if self.awaited.load(Ordering::Relaxed) && came - before < PACE_BYTES {
+                return;
+            }
+            before = came;
+        }
     }
 
     /// The whole body, when it has ended and was small enough to be kept.
@@ -68,6 +100,7 @@ impl Progress {
     }
 
     fn note(&self, data: &Bytes) {
+        self.came.fetch_add(data.len() as u64, Ordering::Relaxed);
         let mut passed = self.lock();
         if let Some(parts) = &mut *passed {
             let length: usize = parts.iter().map(Bytes::len).sum();
@@ -87,8 +120,7 @@ impl Progress {
 impl ClientBody {
     /// Wraps `incoming`; trailers that `keep_trailer` refuses are dropped.
     pub fn new(incoming: Incoming, keep_trailer: fn(&http::HeaderName) -> bool) -> (Self, Arc<Progress>) {
-        let ended = AtomicBool::new(incoming.is_end_stream());
-        let progress = Arc::new(Progress { ended, passed: Mutex::new(Some(Vec::new())) });
+        let progress = Arc::new(Progress::new(incoming.is_end_stream()));
         (Self { incoming: Gathered::new(incoming), progress: progress.clone(), keep_trailer }, progress)
     }
 }
@@ -99,7 +131,9 @@ impl Body for ClientBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx));
+        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        this.progress.awaited.store(polled.is_pending(), Ordering::Relaxed);
+        let frame = ready!(polled);
         let frame = match frame {
             Some(Ok(frame)) => Some(Ok(this.pass(frame))),
             other => other,
@@ -175,3 +209,49 @@ impl Body for RequestBody {
 /// The most of a body that is kept for a second sending.
 const MOST_KEPT: usize = 64 * 1024;
 const MOST_PARTS: usize = 64;
+/// The least that a body must bring in such a time.
+const PACE_BYTES: u64 = 1024;
+const PACE_TIME: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a client does in each second until it is told to go; the second in which that was.
+    async fn cut(progress: &Progress, mut second: impl FnMut(&Progress, u64)) -> Option<u64> {
+        let begin = tokio::time::Instant::now();
+        let live = async {
+            for at in 0..600 {
+                second(progress, at);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            // The minute ends before its last second's successor begins.
+            biased;
+            () = progress.stalls(Clock::virtual_time()) => Some(begin.elapsed().as_secs()),
+            () = live => None,
+        }
+    }
+
+    fn came(progress: &Progress, bytes: usize) {
+        progress.note(&Bytes::from(vec![0; bytes]));
+        progress.awaited.store(true, Ordering::Relaxed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_must_bring_a_kibibyte_a_minute() {
+        let fresh = || Progress::new(false);
+        assert_eq!(cut(&fresh(), |progress, _| came(progress, 0)).await, Some(60), "nothing");
+        assert_eq!(cut(&fresh(), |progress, _| came(progress, 17)).await, Some(60), "1020 bytes a minute");
+        assert_eq!(cut(&fresh(), |progress, _| came(progress, 18)).await, None, "1080 bytes a minute");
+        let stops = |progress: &Progress, at| came(progress, if at < 100 { 100 } else { 0 });
+        assert_eq!(cut(&fresh(), stops).await, Some(180), "a good begin helps no longer than its minute");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_waited_for_is_not_too_slow() {
+        assert_eq!(cut(&Progress::new(false), |_, _| {}).await, None, "the upstream has no room");
+        assert_eq!(cut(&Progress::new(true), |progress, _| came(progress, 0)).await, None, "all has come");
+    }
+}

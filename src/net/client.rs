@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use crate::{
     authority::Authority,
     net::{
+        answers::{self, AnswerFirst},
         body::RequestBody,
         dial::SharedDialer,
         verified::{ConnectError, TlsPolicies, Verified},
@@ -79,9 +80,8 @@ impl Client {
         authority: &Authority,
         request: Request<Bytes>,
     ) -> Result<Answer, CallError> {
-        let stream = TokioIo::new(verified.into_stream());
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(stream).await.map_err(|_| CallError::Broken)?;
+        let stream = TokioIo::new(AnswerFirst::new(verified.into_stream()));
+        let (mut sender, connection) = answers::http1().handshake(stream).await.map_err(|_| CallError::Broken)?;
         self.tasks.spawn(async move {
             let _ = connection.await;
         });

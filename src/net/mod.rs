@@ -3,6 +3,7 @@
 //! Owns how connections are accepted, opened, proved and kept. Refuses to know routes, credentials and tokens.
 //! Called by `credential` (our own requests) and by every door.
 
+pub mod answers;
 pub mod body;
 pub mod client;
 pub mod dial;

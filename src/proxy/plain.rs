@@ -13,9 +13,17 @@ use super::{
     error::{Failure, Kind},
     headers,
     request::{self, Answer, Cleaning, Door},
-    upstream::Head,
+    upstream::{self, Head},
 };
-use crate::{authority::Authority, net::dial::Purpose, policy::Decision};
+use crate::{
+    authority::Authority,
+    net::{
+        answers::{self, AnswerFirst, Interim},
+        dial::Purpose,
+        pool::Broken,
+    },
+    policy::Decision,
+};
 
 /// Sends the request on a connection of its own, in clear.
 pub(super) async fn forward(
@@ -39,12 +47,20 @@ pub(super) async fn forward(
     *outgoing.uri_mut() = Uri::from(target);
     *outgoing.headers_mut() = headers;
     let stream = shared.dialer.dial(authority, Purpose::Opaque).await.map_err(|error| unreachable(shared, &error))?;
-    let broken = |_| Failure::new(Kind::Upstream, "reset", "the upstream closed the connection without an answer");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let broken = |error| upstream::broken(shared, &Broken::Http(error));
+    let stream = TokioIo::new(AnswerFirst::new(stream));
+    let (mut sender, connection) = answers::http1().handshake(stream).await.map_err(broken)?;
     shared.tasks.spawn(async move {
         let _ = connection.await;
     });
-    let mut response = sender.send_request(outgoing).await.map_err(broken)?;
+    let interim = Interim::of(&mut outgoing);
+    let pace = payload.progress.as_deref().filter(|_| !headers::is_grpc(outgoing.headers()));
+    let mut response = tokio::select! {
+        biased;
+        () = interim.too_many() => return Err(upstream::broken(shared, &Broken::Interim)),
+        () = upstream::stalls(shared, pace) => return Err(upstream::too_slow()),
+        sent = sender.send_request(outgoing) => sent.map_err(broken)?,
+    };
     request::check_answer(&response)?;
     headers::strip_response(response.headers_mut());
     Ok(Answer::Relayed { response, in_use: None, progress: payload.progress })

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use super::{
@@ -342,6 +342,8 @@ fn relay(sent: Sent) -> Result<Answer, Failure> {
 /// Refuses what makes no sense as an answer to what was sent.
 pub(super) fn check_answer(response: &Response<Incoming>) -> Result<(), Failure> {
     let message = match response.status() {
+        _ if head_size(response.headers()) > MOST_HEAD => "the head of the upstream's answer is larger than 64 KiB",
+        _ if !is_framed_once(response) => "the length of the upstream's answer can be read in two ways",
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => "the upstream asked for proxy authentication",
         StatusCode::SWITCHING_PROTOCOLS => "the upstream switched protocols without being asked",
         _ => return Ok(()),
@@ -349,7 +351,33 @@ pub(super) fn check_answer(response: &Response<Incoming>) -> Result<(), Failure>
     Err(Failure::new(Kind::Upstream, "bad_answer", message))
 }
 
+/// hyper's buffer may hold somewhat more than it is told to.
+fn head_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
+}
+
+/// Whether everybody reads the same length. hyper takes `chunked` before `Content-Length`, and any other coding for a
+/// body that ends with its connection; the next reader need not. Without a body of its own (`HEAD`, 204, 304) an answer
+/// may tell a length, but not in two ways either.
+fn is_framed_once(response: &Response<Incoming>) -> bool {
+    let headers = response.headers();
+    let is_single = |name| headers.get_all(name).iter().nth(1).is_none();
+    if response.version() == Version::HTTP_2 {
+        return true;
+    }
+    match headers.get(header::TRANSFER_ENCODING) {
+        None => is_single(header::CONTENT_LENGTH),
+        Some(coding) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && is_single(header::TRANSFER_ENCODING)
+                && !headers.contains_key(header::CONTENT_LENGTH)
+                && response.version() == Version::HTTP_11
+        }
+    }
+}
+
 /// Longer than a token endpoint needs, shorter than a client waits.
 const WAIT_FOR_TOKEN: Duration = Duration::from_secs(10);
+const MOST_HEAD: usize = 64 * 1024;
 const WAIT_FOR_REFRESH: Duration = Duration::from_secs(5);
 const QUOTA_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");

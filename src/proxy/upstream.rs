@@ -14,7 +14,7 @@ use crate::{
     authority::Authority,
     net::{
         body::{Progress, RequestBody},
-        pool::{Connection, InUse, Offer, SendError},
+        pool::{Broken, Connection, InUse, Offer, SendError},
         verified::ConnectError,
     },
     policy::Route,
@@ -84,7 +84,12 @@ pub(super) async fn send(
         if let Some(credential) = &credential {
             headers::write_authorization(request.headers_mut(), credential.route, credential.token, &connection);
         }
-        match connection.send(request).await {
+        let sent = tokio::select! {
+            biased;
+            sent = connection.send(request) => sent,
+            () = stalls(shared, progress.as_deref().filter(|_| !grpc)) => return Err(too_slow()),
+        };
+        match sent {
             Ok((response, in_use)) => return Ok(Sent { response, in_use, spare, progress }),
             Err(SendError { unsent: Some(request), .. }) => {
                 let (parts, unsent) = request.into_parts();
@@ -96,9 +101,9 @@ pub(super) async fn send(
                 let held = progress
                     .as_ref()
                     .map_or(Some(RequestBody::Empty), |progress| progress.whole().map(RequestBody::Full));
-                let may = is_refused(&failed.error) || (failed.reused && is_idempotent(&spare.method));
+                let may = is_refused(&failed.broken) || (failed.reused && is_idempotent(&spare.method));
                 let (true, Some(held)) = (may, held) else {
-                    return Err(broken(shared, &failed.error));
+                    return Err(broken(shared, &failed.broken));
                 };
                 head = Some(spare.clone());
                 body = held;
@@ -126,7 +131,13 @@ fn unreachable(shared: &Shared, error: &ConnectError) -> Failure {
     Failure::new(kind, label, format!("the upstream could not be reached: {error}"))
 }
 
-fn broken(shared: &Shared, error: &hyper::Error) -> Failure {
+pub(super) fn broken(shared: &Shared, broken: &Broken) -> Failure {
+    let error = match broken {
+        Broken::Http(error) => error,
+        Broken::Interim => {
+            return Failure::new(Kind::Upstream, "bad_answer", "the upstream sent interim answers without end");
+        }
+    };
     if error.is_user() {
         // The client's own body ended in an error: it is the client that broke off.
         return Failure::new(Kind::Malformed, "client_body", "the request's body did not arrive whole");
@@ -136,6 +147,23 @@ fn broken(shared: &Shared, error: &hyper::Error) -> Failure {
         return Failure::new(Kind::Upstream, "bad_answer", "the upstream's answer is not valid HTTP");
     }
     Failure::new(Kind::Upstream, "reset", "the upstream closed the connection without an answer")
+}
+
+/// Completes when the client's body comes too slowly; never where there is none.
+///
+/// Asked until the answer begins: from then on both ways are open, and a quiet one is nobody's fault. Not asked of gRPC,
+/// whose client may be quiet for hours before its server has anything to say.
+pub(super) async fn stalls(shared: &Shared, progress: Option<&Progress>) {
+    match progress {
+        Some(progress) => progress.stalls(shared.clock).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The answer to that.
+pub(super) fn too_slow() -> Failure {
+    let kind = Kind::Refused(http::StatusCode::REQUEST_TIMEOUT);
+    Failure::new(kind, "slow_body", "the request's body came at less than 1 KiB a minute")
 }
 
 /// The request in the form that the connection's protocol takes.
@@ -168,7 +196,8 @@ fn is_idempotent(method: &Method) -> bool {
 
 /// The upstream did no work on it (RFC 9113 §8.7): it refused the stream, or its GOAWAY names an earlier one as the
 /// last that it looked at. h2 gives a stream that error in no other case.
-fn is_refused(error: &hyper::Error) -> bool {
+fn is_refused(broken: &Broken) -> bool {
+    let Broken::Http(error) = broken else { return false };
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(h2) = inner.downcast_ref::<h2::Error>() {

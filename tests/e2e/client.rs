@@ -206,6 +206,11 @@ impl Feed {
         within("room in a body", self.0.send(Ok(Frame::data(bytes.into())))).await.unwrap();
     }
 
+    /// The same, as long as somebody takes it.
+    pub(crate) async fn try_data(&self, bytes: impl Into<Bytes>) -> Result<(), ()> {
+        self.0.send(Ok(Frame::data(bytes.into()))).await.map_err(|_| ())
+    }
+
     pub(crate) async fn trailers(&self, trailers: HeaderMap) {
         within("room in a body", self.0.send(Ok(Frame::trailers(trailers)))).await.unwrap();
     }

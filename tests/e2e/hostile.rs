@@ -159,10 +159,15 @@ pub(crate) fn server_tls(names: Vec<String>) -> (rustls::ServerConfig, String) {
     (config, ca_pem)
 }
 
+/// TLS for these names, and the CA that vouches for them.
+pub(crate) fn identity(names: Vec<String>) -> (tokio_rustls::TlsAcceptor, String) {
+    let (config, ca) = server_tls(names);
+    (tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config)), ca)
+}
+
 /// A TLS server whose certificate, from a CA that is trusted, is for these names only.
 async fn impostor(world: &World, names: Vec<String>) -> (std::net::SocketAddr, String) {
-    let (config, ca_pem) = server_tls(names);
-    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let (acceptor, ca) = identity(names);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     world.tasks.spawn(async move {
@@ -170,7 +175,7 @@ async fn impostor(world: &World, names: Vec<String>) -> (std::net::SocketAddr, S
             let _ = acceptor.accept(stream).await;
         }
     });
-    (address, ca_pem)
+    (address, ca)
 }
 
 /// `exec` on a machine with other users: loopback is theirs too.

@@ -9,6 +9,7 @@
     reason = "everything here is a test or a part of one, and none runs ten thousand times"
 )]
 
+mod answers;
 mod authority;
 mod bed;
 mod bodies;
@@ -29,6 +30,7 @@ mod grpc;
 mod h2;
 mod hostile;
 mod inject;
+mod limits;
 mod matrix;
 mod metadata;
 mod outage;

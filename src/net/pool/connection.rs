@@ -11,7 +11,7 @@ use hyper::{
 use super::{Shared, place::OpenStream};
 use crate::{
     authority::Authority,
-    net::{body::RequestBody, verified::ConnectError},
+    net::{answers::Interim, body::RequestBody, verified::ConnectError},
 };
 
 /// A checked-out connection: the proof that the upstream is who it claims to be, and the only way to send.
@@ -67,8 +67,17 @@ pub struct SendError {
     pub unsent: Option<Request<RequestBody>>,
     /// Whether the connection had served a request before.
     pub reused: bool,
+    /// Why.
+    pub broken: Broken,
+}
+
+/// What broke an exchange.
+#[derive(Debug)]
+pub enum Broken {
     /// What hyper says.
-    pub error: hyper::Error,
+    Http(hyper::Error),
+    /// More interim answers than anybody has a use for.
+    Interim,
 }
 
 impl Connection {
@@ -86,16 +95,26 @@ impl Connection {
     ///
     /// # Errors
     /// With the request back when not a byte of it was written.
-    pub async fn send(mut self, request: Request<RequestBody>) -> Result<(Response<Incoming>, InUse), SendError> {
+    pub async fn send(mut self, mut request: Request<RequestBody>) -> Result<(Response<Incoming>, InUse), SendError> {
         let sent = match &mut self.kind {
-            Kind::H1(sender) => sender.try_send_request(request).await,
+            Kind::H1(sender) => {
+                let interim = Interim::of(&mut request);
+                tokio::select! {
+                    // First: the last one may come together with the answer.
+                    biased;
+                    () = interim.too_many() => {
+                        return Err(SendError { unsent: None, reused: false, broken: Broken::Interim });
+                    }
+                    sent = sender.try_send_request(request) => sent,
+                }
+            }
             Kind::H2 { sender, .. } => sender.try_send_request(request).await,
         };
         match sent {
             Ok(response) => Ok((response, InUse { names: self.names, kind: self.kind, home: self.home })),
             Err(mut failed) => {
                 let unsent = failed.take_message();
-                Err(SendError { unsent, reused: self.reused, error: failed.into_error() })
+                Err(SendError { unsent, reused: self.reused, broken: Broken::Http(failed.into_error()) })
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How HTTP is spoken on upstream connections: buffers, windows, limits.
+//! How HTTP/2 is spoken on upstream connections: buffers, windows, limits. For HTTP/1 see `net::answers`.
 
 use std::{
     pin::Pin,
@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioTimer;
 
 use crate::{net::body::RequestBody, shutdown::Tasks};
@@ -29,12 +29,6 @@ where
     .await
 }
 
-pub(super) fn h1_settings() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder.max_headers(MOST_FIELDS).max_buf_size(H1_BUFFER);
-    builder
-}
-
 pub(super) fn h2_settings(tasks: &Tasks) -> http2::Builder<Tasks> {
     let mut builder = http2::Builder::new(tasks.clone());
     builder
@@ -49,8 +43,6 @@ pub(super) fn h2_settings(tasks: &Tasks) -> http2::Builder<Tasks> {
 
 /// Until the upstream's SETTINGS have come; RFC 9113 §6.5.2 advises servers to allow no fewer.
 pub(super) const H2_STREAMS_AT_FIRST: usize = 100;
-const MOST_FIELDS: usize = 100;
-const H1_BUFFER: usize = 64 * 1024;
 const MOST_HEAD: u32 = 64 * 1024;
 /// As many streams as servers allow, 100, all of them left unread, must leave room in the connection's window: else
 /// downloads that nobody reads would starve every short call beside them.

@@ -19,15 +19,16 @@ use tokio::sync::{Notify, watch};
 
 use self::{
     connection::Kind,
-    http::{H2_STREAMS_AT_FIRST, h1_settings, h2_settings, noting_most_streams},
+    http::{H2_STREAMS_AT_FIRST, h2_settings, noting_most_streams},
     place::{OpenStream, Place, SharedH2},
 };
-pub use connection::{Connection, InUse, Names, SendError};
+pub use connection::{Broken, Connection, InUse, Names, SendError};
 
 use crate::{
     authority::Authority,
     clock::Clock,
     net::{
+        answers::{self, AnswerFirst},
         dial::SharedDialer,
         verified::{ConnectError, TlsPolicies, Verified},
     },
@@ -237,7 +238,8 @@ impl Shared {
             place.h2.push(shared);
             Kind::H2 { sender, _open: open }
         } else {
-            let (sender, connection) = h1_settings().handshake(stream).await.map_err(|_| ConnectError::Closed)?;
+            let stream = TokioIo::new(AnswerFirst::new(stream.into_inner()));
+            let (sender, connection) = answers::http1().handshake(stream).await.map_err(|_| ConnectError::Closed)?;
             self.run(connection);
             let mut places = self.lock();
             let place = places.entry(authority.clone()).or_default();
@@ -252,8 +254,8 @@ impl Shared {
         let config = self.tls.http1.clone();
         let names = Arc::new(Names::new(authority)?);
         let verified = Verified::connect(&self.dialer, &config, authority).await?;
-        let stream = TokioIo::new(verified.into_stream());
-        let (sender, connection) = h1_settings().handshake(stream).await.map_err(|_| ConnectError::Closed)?;
+        let stream = TokioIo::new(AnswerFirst::new(verified.into_stream()));
+        let (sender, connection) = answers::http1().handshake(stream).await.map_err(|_| ConnectError::Closed)?;
         self.run(connection.with_upgrades());
         Ok(Connection { names, kind: Kind::H1(sender), reused: false, home: None })
     }
