@@ -206,6 +206,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_takes_nothing_with_it() {
+        let (tasks, clock) = (Tasks::new(), Clock::virtual_time());
+        let (told, mut hears) = tokio::sync::mpsc::channel(1);
+        tasks.spawn(async move {
+            clock.sleep(Duration::from_secs(1)).await;
+            let _ = told.send(()).await;
+        });
+        for _ in 0..100 {
+            let guard = tasks.begin();
+            tasks.spawn(async move {
+                let _guard = guard;
+                panic!("as a parser might");
+            });
+        }
+        assert!(hears.recv().await.is_some(), "another task ended with it");
+        assert_eq!(tasks.in_flight(), 0, "work of a panicked task stays in flight for ever");
+        assert!(tasks.finish(clock, settings(1, 25)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_deadline_cuts_work_that_does_not_end() {
         let (tasks, clock) = (Tasks::new(), Clock::virtual_time());
         let worker = tasks.clone();

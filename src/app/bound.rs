@@ -39,7 +39,7 @@ impl Bound {
                 .transpose()
         };
         Ok(Self {
-            proxy: one("proxy", listeners.proxy, most_clients, Full::Waits)?,
+            proxy: one("proxy", listeners.proxy, most_clients, Full::EndsIdle)?,
             metadata: one("metadata", listeners.metadata, MOST_LOCAL, Full::EndsOldest)?,
             health: one("health", listeners.health, MOST_PROBES, Full::EndsOldest)?,
             control: one("control", listeners.control, MOST_PROBES, Full::EndsOldest)?,

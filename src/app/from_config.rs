@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::{Listeners, MOST_CLIENTS, Metadata, Settings, Upstream, WaitFor, trust};
+use super::{Listeners, Metadata, Settings, Upstream, WaitFor, limits, trust};
 use crate::{
     config::{self, MetadataMode},
     credential::{CredentialName, Kind, Spec},
@@ -41,7 +41,7 @@ pub fn settings(config: &config::Settings) -> anyhow::Result<Settings> {
             health: config.listeners.health,
             control: config.listeners.control,
         },
-        most_clients: MOST_CLIENTS,
+        most_clients: limits::most_clients(),
         metadata: match config.metadata {
             MetadataMode::Off => Metadata::Off,
             MetadataMode::Placeholder => Metadata::Placeholder,

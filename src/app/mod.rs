@@ -7,6 +7,7 @@ mod admin;
 mod bound;
 pub mod from_config;
 mod identity;
+mod limits;
 mod observer;
 mod parts;
 mod post;

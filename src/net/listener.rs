@@ -1,10 +1,20 @@
 //! Accepting connections: bound early, never ended by an error, bounded in number.
 
-use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +32,8 @@ pub struct Listener {
 /// What happens when no more connections may be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// The next one waits until one ends.
-    Waits,
+    /// The one that has been idle for longest ends; where all are busy, the next one waits.
+    EndsIdle,
     /// The oldest one ends: where strangers may connect, those who only hold connections must not keep probes out.
     EndsOldest,
 }
@@ -31,7 +41,113 @@ pub enum Full {
 /// The place of one connection among those that may be open. Whatever carries on with its stream keeps a clone.
 #[derive(Clone, Debug)]
 pub struct Seat {
-    _permit: Arc<OwnedSemaphorePermit>,
+    permit: Arc<OwnedSemaphorePermit>,
+    sitting: Arc<Sitting>,
+}
+
+/// One connection, as its listener sees it.
+#[derive(Debug)]
+struct Sitting {
+    /// Requests and tunnels that it carries.
+    busy: AtomicU32,
+    /// The listener's count of connections when it was last busy: an order, without reading a clock for each request.
+    used: AtomicU64,
+    count: Arc<AtomicU64>,
+    /// Whether a request has ever come.
+    asked: AtomicBool,
+    opened: Instant,
+    end: CancellationToken,
+}
+
+/// Keeps a connection from being ended as an idle one, until dropped.
+#[derive(Debug)]
+pub struct Busy {
+    sitting: Arc<Sitting>,
+}
+
+impl Seat {
+    /// Its connection carries something.
+    pub fn busy(&self) -> Busy {
+        self.sitting.busy.fetch_add(1, Ordering::AcqRel);
+        if !self.sitting.asked.load(Ordering::Relaxed) {
+            self.sitting.asked.store(true, Ordering::Relaxed);
+        }
+        Busy { sitting: self.sitting.clone() }
+    }
+
+    /// Completes when the connection must end.
+    pub async fn ended(&self) {
+        self.sitting.end.cancelled().await;
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.sitting.used.store(self.sitting.count.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.sitting.busy.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Sitting {
+    /// Whether another may have its place: idle, and not so new that its request may be on its way.
+    fn may_go(&self, hurry: Hurry) -> bool {
+        let grace = match (hurry, self.asked.load(Ordering::Relaxed)) {
+            (Hurry::NoDescriptors, _) => Duration::ZERO,
+            (Hurry::NoSeats, false) => GRACE_SILENT,
+            (Hurry::NoSeats, true) => GRACE,
+        };
+        self.busy.load(Ordering::Acquire) == 0 && !self.end.is_cancelled() && self.opened.elapsed() >= grace
+    }
+}
+
+/// What is short.
+#[derive(Clone, Copy, Debug)]
+enum Hurry {
+    NoSeats,
+    NoDescriptors,
+}
+
+/// The open connections of a listener, in the order in which they came.
+#[derive(Debug, Default)]
+struct Open {
+    sittings: VecDeque<Arc<Sitting>>,
+    count: Arc<AtomicU64>,
+}
+
+impl Open {
+    fn sit(&mut self, permit: OwnedSemaphorePermit) -> Seat {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let sitting = Arc::new(Sitting {
+            busy: AtomicU32::new(0),
+            used: AtomicU64::new(number),
+            count: self.count.clone(),
+            asked: AtomicBool::new(false),
+            opened: Instant::now(),
+            end: CancellationToken::new(),
+        });
+        // Those that have gone are dropped when the list has no more room, so that it grows with what is open only.
+        if self.sittings.len() >= self.sittings.capacity() {
+            self.sittings.retain(|sitting| !sitting.end.is_cancelled());
+        }
+        self.sittings.push_back(sitting.clone());
+        Seat { permit: Arc::new(permit), sitting }
+    }
+
+    fn end_oldest(&mut self) {
+        while let Some(oldest) = self.sittings.pop_front() {
+            if !oldest.end.is_cancelled() {
+                return oldest.end.cancel();
+            }
+        }
+    }
+
+    /// Ends the idle connection whose last use is longest ago.
+    fn end_idle(&self, hurry: Hurry) {
+        let idle = self.sittings.iter().filter(|sitting| sitting.may_go(hurry));
+        if let Some(idlest) = idle.min_by_key(|sitting| sitting.used.load(Ordering::Relaxed)) {
+            idlest.end.cancel();
+        }
+    }
 }
 
 impl Listener {
@@ -67,7 +183,7 @@ impl Listener {
         F: Fn(TcpStream, Seat) -> C,
         C: Future<Output = ()> + Send + 'static,
     {
-        let mut open = VecDeque::new();
+        let mut open = Open::default();
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
@@ -75,46 +191,62 @@ impl Listener {
                     if tune(&stream).is_err() {
                         continue;
                     }
-                    let end = CancellationToken::new();
-                    if self.full == Full::EndsOldest {
-                        open.push_back(end.clone());
-                    }
-                    let seat = Seat { _permit: Arc::new(permit) };
-                    tasks.spawn(until(end, serve(stream, seat.clone()), seat));
+                    let seat = open.sit(permit);
+                    tasks.spawn(until(serve(stream, seat.clone()), seat));
                 }
                 Err(error) => {
                     // EMFILE, ENOMEM, a connection reset in the queue: none of them ends the loop.
                     tracing::warn!(%error, address = %self.address, "cannot accept a connection");
+                    // Without descriptors nobody gets in unless somebody goes.
+                    for _ in 0..AT_ONCE {
+                        open.end_idle(Hurry::NoDescriptors);
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    async fn permit(&self, open: &mut VecDeque<CancellationToken>) -> Option<OwnedSemaphorePermit> {
-        open.retain(|end| !end.is_cancelled());
-        if self.full == Full::EndsOldest
-            && self.room.available_permits() == 0
-            && let Some(oldest) = open.pop_front()
-        {
-            oldest.cancel();
+    async fn permit(&self, open: &mut Open) -> Option<OwnedSemaphorePermit> {
+        loop {
+            if self.room.available_permits() == 0 {
+                match self.full {
+                    Full::EndsOldest => open.end_oldest(),
+                    Full::EndsIdle => open.end_idle(Hurry::NoSeats),
+                }
+            }
+            if let Ok(permit) = tokio::time::timeout(AGAIN, self.room.clone().acquire_owned()).await {
+                return permit.ok();
+            }
         }
-        self.room.clone().acquire_owned().await.ok()
     }
 }
 
-async fn until<C: Future<Output = ()>>(end: CancellationToken, connection: C, seat: Seat) {
+async fn until<C: Future<Output = ()>>(connection: C, seat: Seat) {
     tokio::select! {
         () = connection => {}
-        () = end.cancelled() => {}
+        () = seat.ended() => {}
     }
-    // What has ended is not the oldest any more.
-    end.cancel();
-    drop(seat);
+}
+
+/// What has ended is neither the oldest nor idle any more. A tunnel is no end: it keeps the seat.
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.permit) == 1 {
+            self.sitting.end.cancel();
+        }
+    }
 }
 
 const BACKLOG: u32 = 1024;
 const PAUSE: Duration = Duration::from_millis(50);
+/// How many idle connections are ended when there are no descriptors.
+const AT_ONCE: usize = 16;
+/// How old a connection must be before another may have its place: one that never asked, and one that did.
+const GRACE_SILENT: Duration = Duration::from_millis(250);
+const GRACE: Duration = Duration::from_secs(2);
+/// How long one waits for a place until those who are idle are looked at again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -142,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_seat_is_taken_until_the_last_of_the_connection_has_gone() {
-        let (address, mut served, tasks) = start(Full::Waits).await;
+        let (address, mut served, tasks) = start(Full::EndsIdle).await;
         let (_one, _two) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
         let (stream, seat) = served.recv().await.unwrap();
         drop(stream);

@@ -9,6 +9,7 @@ use crate::{
     authority::Authority,
     clock::{Clock, Moment},
     metrics::Metrics,
+    net::listener::Busy,
     policy::Route,
     shutdown::InFlight,
 };
@@ -29,6 +30,8 @@ pub(super) struct Record {
     pub(super) status: StatusCode,
     /// Keeps the sidecar from ending while the request is served.
     pub(super) _work: InFlight,
+    /// Keeps the connection from being taken for an idle one.
+    pub(super) _busy: Busy,
 }
 
 /// Counts and logs; the one place that does.

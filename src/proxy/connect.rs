@@ -29,7 +29,7 @@ use crate::{
 /// Answers a CONNECT. A refused one closes the connection: what the client already sent after it must never be
 /// read as another request.
 pub(super) async fn serve(shared: &Arc<Shared>, mut request: Request<Incoming>, seat: &Seat) -> Response<ResponseBody> {
-    let mut record = begin(shared);
+    let mut record = begin(shared, seat);
     let upgrade = hyper::upgrade::on(&mut request);
     match open(shared, &request, upgrade, seat, &mut record).await {
         Ok(()) => {
@@ -49,7 +49,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut request: Request<Incoming>, 
     }
 }
 
-fn begin(shared: &Shared) -> Record {
+fn begin(shared: &Shared, seat: &Seat) -> Record {
     Record {
         metrics: shared.metrics.clone(),
         clock: shared.clock,
@@ -61,6 +61,7 @@ fn begin(shared: &Shared) -> Record {
         decision: "none",
         status: *LEFT,
         _work: shared.tasks.begin(),
+        _busy: seat.busy(),
     }
 }
 
@@ -125,7 +126,12 @@ fn intercept_after(shared: &Arc<Shared>, authority: Authority, upgrade: OnUpgrad
         if let Some(stream) = upgraded(upgrade).await {
             let active = held.metrics.connections_active.with_label_values(&["intercept"]);
             active.inc();
-            intercept::serve(&held, &leaves, authority, stream, seat).await;
+            // One that is idle may have to make room: what serves the proxy port itself is gone.
+            let ended = seat.clone();
+            tokio::select! {
+                () = intercept::serve(&held, &leaves, authority, stream, seat) => {}
+                () = ended.ended() => {}
+            }
             active.dec();
         }
     });
@@ -139,7 +145,7 @@ async fn tunnel_after(
     seat: Seat,
 ) -> Result<(), Failure> {
     let upstream = shared.dialer.dial(authority, Purpose::Opaque).await.map_err(|error| unreachable(shared, &error))?;
-    let (held, work) = (shared.clone(), shared.tasks.begin());
+    let (held, work, busy) = (shared.clone(), shared.tasks.begin(), seat.busy());
     shared.tasks.spawn(async move {
         if let Some(stream) = upgraded(upgrade).await {
             let active = held.metrics.connections_active.with_label_values(&["tunnel"]);
@@ -147,7 +153,7 @@ async fn tunnel_after(
             tunnel::carry(stream, upstream).await;
             active.dec();
         }
-        drop((work, seat));
+        drop((work, busy, seat));
     });
     Ok(())
 }

@@ -24,6 +24,7 @@ use crate::{
     net::{
         body::{ClientBody, Progress, RequestBody},
         gather::Gathered,
+        listener::Seat,
         pool::{InUse, Offer},
     },
     policy::{Decision, Facts, Placeholder, Route},
@@ -60,7 +61,7 @@ pub(super) async fn serve(context: &Context, request: Request<Incoming>) -> Resp
     let shared = &context.shared;
     let grpc = headers::is_grpc(request.headers());
     let is_head = request.method() == Method::HEAD;
-    let mut record = begin(shared, &context.door, &request);
+    let mut record = begin(shared, &context.door, &context.seat, &request);
     match exchange(context, request, &mut record).await {
         Ok(answer) => answer.finish(record),
         Err(failure) => {
@@ -109,7 +110,7 @@ impl Answer {
     }
 }
 
-fn begin(shared: &Shared, door: &Door, request: &Request<Incoming>) -> Record {
+fn begin(shared: &Shared, door: &Door, seat: &Seat, request: &Request<Incoming>) -> Record {
     Record {
         metrics: shared.metrics.clone(),
         clock: shared.clock,
@@ -121,6 +122,7 @@ fn begin(shared: &Shared, door: &Door, request: &Request<Incoming>) -> Record {
         decision: "none",
         status: *LEFT,
         _work: shared.tasks.begin(),
+        _busy: seat.busy(),
     }
 }
 

@@ -57,13 +57,14 @@ pub(super) async fn exchange(
     *switched.headers_mut() = std::mem::take(response.headers_mut());
     headers::strip_response(switched.headers_mut());
     ask_for_websocket(switched.headers_mut());
+    let busy = context.seat.busy();
     let (work, seat, refusals) = (shared.tasks.begin(), context.seat.clone(), context.refusals.clone());
     shared.tasks.spawn(async move {
         if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) {
             refusals.open();
             tunnel::carry(TokioIo::new(client), TokioIo::new(upstream)).await;
         }
-        drop((work, seat, sent.in_use));
+        drop((work, busy, seat, sent.in_use));
     });
     Ok(Answer::Local(switched))
 }

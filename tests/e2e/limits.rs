@@ -5,10 +5,12 @@ use std::time::Duration;
 use bearerd::{clock::Clock, demo::Protocols};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
+use tokio::net::TcpStream;
 
 use crate::{
-    bed::{STORAGE, World},
+    bed::{Bed, STORAGE, World},
     client::{DOORS, Door, fed, within},
+    raw,
 };
 
 /// An upload that stands still is cut after a minute; the application cannot fill the sidecar with such.
@@ -69,4 +71,28 @@ async fn a_quiet_grpc_stream_is_not_cut() {
     let whole = within("the body", response.into_body().collect()).await.unwrap();
     assert_eq!(whole.trailers().unwrap()["grpc-status"], "0");
     assert_eq!(whole.to_bytes(), &b"\0\0\0\0\x05hello"[..]);
+}
+
+/// Those who hold connections and ask nothing make room for those who ask; who is served keeps his.
+#[tokio::test]
+async fn idle_connections_make_room_when_all_places_are_taken() {
+    let bed = Bed::with(|settings| settings.most_clients = 8).await;
+    let mut busy = bed.tunnel("storage.googleapis.com:443").await.unwrap();
+    let mut served = bed.client(Door::Forward, STORAGE).await;
+    let streaming = served.send(crate::client::get("/drip?chunks=1000000&ms=5")).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(bed.addresses.proxy.unwrap()).await.unwrap());
+        // Half a head is idle too.
+        raw::write(silent.last_mut().unwrap(), b"GET http://storage.googleapis.com/").await;
+    }
+    let mut good = raw::proxy(&bed).await;
+    raw::write(&mut good, b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(raw::answer(&mut good).await.status(), 204);
+    let mut body = streaming.into_body();
+    for _ in 0..20 {
+        assert!(within("a piece", body.frame()).await.unwrap().is_ok(), "the one that was served lost its place");
+    }
+    drop(body);
+    raw::write(&mut busy, b"x").await;
 }

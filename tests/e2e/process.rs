@@ -142,3 +142,24 @@ async fn a_key_mounted_with_subpath_serves_and_is_said_not_to_follow_rotations()
     }
     assert_eq!(said(), 1, "said once");
 }
+
+/// More connections than there are descriptors: the program lives on, and those who ask are served.
+#[tokio::test]
+async fn without_descriptors_idle_connections_make_room() {
+    let world = World::new().await;
+    let keys = world.keys();
+    let process = Process::start(world, &keys, &[], "ulimit -n 64 &&");
+    let proxy = process.proxy().await;
+    process.until_used(proxy, &process.world.key.key_id).await;
+    let mut silent = Vec::new();
+    for round in 0..6 {
+        for _ in 0..100 {
+            silent.push(TcpStream::connect(proxy).await.unwrap());
+        }
+        process.key_used(proxy).await;
+        if round % 2 == 1 {
+            silent.clear();
+        }
+    }
+    assert!(!process.log().contains("panic"), "{}", process.log());
+}

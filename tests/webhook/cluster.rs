@@ -51,7 +51,7 @@ impl Cluster {
             ..State::default()
         }));
         let tasks = Tasks::new();
-        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 64, Full::Waits).unwrap();
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 64, Full::EndsIdle).unwrap();
         let address = listener.address();
         let held = state.clone();
         tasks.spawn(listener.run(tasks.clone(), move |stream, _| {

@@ -68,7 +68,7 @@ impl Webhook {
         let bind = |address, most, full| {
             Listener::bind(address, most, full).with_context(|| format!("cannot listen on {address}"))
         };
-        let reviews = bind(options.listen, MOST_CONNECTIONS, Full::Waits)?;
+        let reviews = bind(options.listen, MOST_CONNECTIONS, Full::EndsIdle)?;
         let probes = bind(options.health, MOST_PROBES, Full::EndsOldest)?;
         let (address, health) = (reviews.address(), probes.address());
         for result in Result::ALL {
@@ -80,9 +80,9 @@ impl Webhook {
         let events = events::Events::start(client, &ground);
         let server = Arc::new(server::Server::new(settings, tls, events, ground.clone()));
         ground.tasks.spawn(follow::follow(options.config, publish, ground.clone()));
-        ground.tasks.spawn(reviews.run(ground.tasks.clone(), move |stream, _| {
+        ground.tasks.spawn(reviews.run(ground.tasks.clone(), move |stream, seat| {
             let server = server.clone();
-            async move { server.serve(stream).await }
+            async move { server.serve(stream, seat).await }
         }));
         serve_health(&ground, probes);
         tracing::info!(%address, %health, version = env!("CARGO_PKG_VERSION"), "the webhook is listening");

@@ -32,7 +32,7 @@ use crate::{
         Settings,
         review::{Door, Result as Outcome, Reviewed, review},
     },
-    net::first_use::FirstUse,
+    net::{first_use::FirstUse, listener::Seat},
 };
 
 /// Answers reviews with the newest settings.
@@ -64,23 +64,23 @@ impl Server {
     }
 
     /// One connection, from its handshake to its end.
-    pub(super) async fn serve(self: &Arc<Self>, stream: TcpStream) {
+    pub(super) async fn serve(self: &Arc<Self>, stream: TcpStream, seat: Seat) {
         match timeout(HANDSHAKE, self.tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.http(stream).await,
+            Ok(Ok(stream)) => self.http(stream, seat).await,
             // Also every port scan and every probe that only connects.
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
     }
 
-    async fn http(self: &Arc<Self>, stream: TlsStream<TcpStream>) {
+    async fn http(self: &Arc<Self>, stream: TlsStream<TcpStream>, seat: Seat) {
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(crate::tls::H2);
         let activity = Arc::new(Activity::default());
         let (server, noted) = (self.clone(), activity.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let (server, activity) = (server.clone(), noted.clone());
+            let (server, activity, busy) = (server.clone(), noted.clone(), seat.busy());
             async move {
-                let _busy = activity.begin();
+                let _busy = (activity.begin(), busy);
                 let _work = server.ground.tasks.begin();
                 Ok::<_, Infallible>(server.answer(request).await)
             }
