@@ -7,16 +7,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Context as _;
+
 /// A folder that only we may enter, removed when dropped.
 #[derive(Debug)]
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
     /// Under the system's folder for temporary files.
-    pub(super) fn make() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("bearerd-demo-{:016x}", rand::random::<u64>()));
+    ///
+    /// # Errors
+    /// There is none, as in an image without `/tmp`, or it cannot be written; the message says what to give.
+    pub(super) fn make() -> anyhow::Result<Self> {
+        let base = std::env::temp_dir();
+        let path = base.join(format!("bearerd-demo-{:016x}", rand::random::<u64>()));
         // Not `create_dir_all`: one that is there already is somebody else's.
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(|| {
+            format!(
+                "no folder can be made in {}, want one for temporary files (mount one, or set TMPDIR)",
+                base.display()
+            )
+        })?;
         Ok(Self(path))
     }
 
