@@ -178,7 +178,10 @@ fn check_route(placed: &PlacedRoute, credentials: &[CredentialSettings], allow: 
 fn check_ceiling(host: &HostPattern, place: &Place, allow: &[HostPattern], report: &mut Report) {
     if !covered(host, allow) {
         let list: Vec<String> = allow.iter().map(ToString::to_string).collect();
-        report.problem(place, format!("beyond the hosts a credential may go to (allowed: {})", list.join(", ")));
+        report.problem(
+            place,
+            format!("'{host}' is beyond the hosts a credential may go to (allowed: {})", list.join(", ")),
+        );
     }
 }
 

@@ -191,7 +191,7 @@ fn each_wrong_value_names_its_place_and_what_is_accepted() {
         ("listeners: {helth: off}", "listeners: unknown field 'helth', did you mean 'health'?"),
         ("endpoints: [{listen: 1, upstream: x.googleapis.com:80}]", "endpoints[0].upstream: want a host name"),
         ("endpoints: [{listen: 1, upstream: 8.8.8.8}]", "endpoints[0].upstream: want a host name"),
-        ("endpoints: [{listen: 1, upstream: x.run.app}]", "endpoints[0].upstream: beyond the hosts"),
+        ("endpoints: [{listen: 1, upstream: x.run.app}]", "endpoints[0].upstream: 'x.run.app' is beyond the hosts"),
         ("endpoints: [{listen: '10.0.0.1:1', upstream: x.googleapis.com}]", "endpoints[0].listen: not loopback"),
         ("endpoints: [{listen: 14180, upstream: x.googleapis.com}]", "endpoints[0].listen: port 14180 is that of"),
         ("endpoints: [{listen: 1, upstream: x.googleapis.com, path: /}]", "endpoints[0]: unknown field 'path'"),
@@ -318,10 +318,10 @@ fn credentials_may_go_to_the_files_own_hosts_and_no_further() {
     let narrow = "allow: {hosts: [storage.googleapis.com]}\nroutes: [{name: a, hosts: [storage.googleapis.com, pubsub.googleapis.com]}]";
     assert_wrong(
         narrow,
-        "routes[0].hosts[1]: beyond the hosts a credential may go to (allowed: storage.googleapis.com)",
+        "routes[0].hosts[1]: 'pubsub.googleapis.com' is beyond the hosts a credential may go to (allowed: storage.googleapis.com)",
     );
     let wide = "allow: {hosts: [storage.googleapis.com]}\nroutes: [{name: a, hosts: ['*.googleapis.com']}]";
-    assert_wrong(wide, "routes[0].hosts[0]: beyond the hosts");
+    assert_wrong(wide, "routes[0].hosts[0]: '*.googleapis.com' is beyond the hosts");
     // A refusal needs no leave.
     good(&sources("allow: {hosts: [storage.googleapis.com]}\nroutes: [{name: a, hosts: [x.test], action: deny}]"));
     // The default route narrows with the ceiling.
@@ -335,7 +335,7 @@ fn flags_set_the_ceiling() {
         |hosts: &[&str]| Flags { allow_hosts: hosts.iter().map(|&text| text.to_owned()).collect(), ..Flags::default() };
     let file = "routes: [{name: a, hosts: [x.run.app]}]";
     let refused = wrong(&Sources { flags: flags(&["*.googleapis.com"]), ..sources(file) });
-    assert!(refused[0].contains("routes[0].hosts[0]: beyond"), "{refused:?}");
+    assert!(refused[0].contains("routes[0].hosts[0]: 'x.run.app' is beyond"), "{refused:?}");
     good(&Sources { flags: flags(&["*.googleapis.com, y.run.app", "x.run.app"]), ..sources(file) });
     let bad = wrong(&Sources { flags: flags(&["*.com"]), ..Sources::default() });
     assert!(bad[0].starts_with("command line: --allow-hosts: a wildcard"), "{bad:?}");
@@ -381,7 +381,7 @@ fn flags_win_over_annotations() {
 #[test]
 fn one_wrong_annotation_refuses_the_set() {
     for (annotation, expected) in [
-        (("bearerd.dev/hosts", "*.run.app"), "annotations:1:1: bearerd.dev/hosts[0]: beyond the hosts"),
+        (("bearerd.dev/hosts", "*.run.app"), "annotations:1:1: bearerd.dev/hosts[0]: '*.run.app' is beyond the hosts"),
         (("bearerd.dev/hosts", " "), "bearerd.dev/hosts: empty, want a value such as storage.googleapis.com"),
         (("bearerd.dev/hosts", "a.googleapis.com,,b.googleapis.com"), "bearerd.dev/hosts[1]: empty host"),
         (("bearerd.dev/scopes", ""), "bearerd.dev/scopes: empty, want a value such as cloud-platform"),
@@ -390,14 +390,17 @@ fn one_wrong_annotation_refuses_the_set() {
         (("bearerd.dev/image", "x"), "unknown annotation 'image'"),
         (("bearerd.dev/upstream", "x"), "unknown annotation 'upstream'"),
         (("bearerd.dev/listeners", "x"), "unknown annotation 'listeners'"),
-        (("bearerd.dev/route.a", "hosts=*.run.app"), "bearerd.dev/route.a.hosts[0]: beyond the hosts"),
+        (("bearerd.dev/route.a", "hosts=*.run.app"), "bearerd.dev/route.a.hosts[0]: '*.run.app' is beyond the hosts"),
         (("bearerd.dev/route.a", "hosts"), "bearerd.dev/route.a: want name=value pairs such as hosts="),
         (("bearerd.dev/route.a", "host=a.googleapis.com hosts=a.googleapis.com"), "unknown field 'host', did you mean"),
         (("bearerd.dev/route.a", "name=b hosts=a.googleapis.com"), "bearerd.dev/route.a: unknown field 'name'"),
         (("bearerd.dev/route.a", "hosts=a.googleapis.com credential=x"), "unknown credential 'x'"),
         (("bearerd.dev/route.google-apis", "hosts=a.googleapis.com"), "a route of the file has this name"),
         (("bearerd.dev/route.", "hosts=a.googleapis.com"), "bearerd.dev/route.: want a name"),
-        (("bearerd.dev/endpoint.a", "listen=14200 upstream=a.run.app"), "endpoint.a.upstream: beyond the hosts"),
+        (
+            ("bearerd.dev/endpoint.a", "listen=14200 upstream=a.run.app"),
+            "endpoint.a.upstream: 'a.run.app' is beyond the hosts",
+        ),
         (("bearerd.dev/endpoint.a", "listen=0.0.0.0:1 upstream=a.googleapis.com"), "endpoint.a.listen: not loopback"),
         (("bearerd.dev/endpoint.a", "listen=14180 upstream=a.googleapis.com"), "port 14180 is that of listeners.proxy"),
         (("bearerd.dev/endpoint.a", "listen=14200"), "bearerd.dev/endpoint.a: missing field 'upstream'"),

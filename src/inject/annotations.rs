@@ -119,16 +119,27 @@ pub(super) fn sidecar(pod: &Value, choice: &Choice, text: &str, found: &mut Find
     match config::load(&sources) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                found.warn(subject(warning), warning.message.clone(), DOCS);
+                found.warn(subject(warning), with_value(warning, all), DOCS);
             }
             Some(loaded.settings)
         }
         Err(problems) => {
             for problem in &problems {
-                found.error(subject(problem), problem.message.clone(), DOCS);
+                found.error(subject(problem), with_value(problem, all), DOCS);
             }
             None
         }
+    }
+}
+
+/// The message, after the annotation's value where that is short, plain and not told yet.
+fn with_value(problem: &config::Problem, annotations: &Map<String, Value>) -> String {
+    let message = &problem.message;
+    let about = annotations.iter().filter(|(key, _)| problem.path.starts_with(key.as_str()));
+    let value = about.max_by_key(|(key, _)| key.len()).and_then(|(_, value)| value.as_str());
+    match value.filter(|value| !value.is_empty() && config::is_plain(value) && !message.contains(value)) {
+        Some(value) => format!("'{value}': {message}"),
+        None => message.clone(),
     }
 }
 

@@ -154,8 +154,9 @@ fn every_refusal_names_its_place() {
         (annotated("bearerd.dev/cpu-request", "ten"), "bearerd.dev/cpu-request: 'ten'"),
         (annotated("bearerd.dev/memory-request", "65Mi"), "bearerd.dev/memory-request: larger"),
         (annotated("bearerd.dev/hots", "x"), "bearerd.dev/hots: no annotation of this version, did you mean 'hosts'?"),
-        (annotated("bearerd.dev/hosts", "evil.example"), "bearerd.dev/hosts"),
-        (annotated("bearerd.dev/log-level", "loud"), "bearerd.dev/log-level: "),
+        (annotated("bearerd.dev/hosts", "evil.example"), "bearerd.dev/hosts[0]: 'evil.example' is beyond the hosts"),
+        (annotated("bearerd.dev/log-level", "ya29.pasted"), "bearerd.dev/log-level: want"),
+        (annotated("bearerd.dev/log-level", "loud"), "bearerd.dev/log-level: 'loud': want"),
         (annotated("bearerd.dev/secret-name", ""), "bearerd.dev/secret-name: empty"),
     ] {
         let errors = refused(&pod, &settings(""));
