@@ -193,6 +193,10 @@ impl Follower {
     fn take(&mut self, sidecar: &Sidecar, loaded: Loaded, settings: Settings) {
         self.note_level(&settings);
         let mut warnings = words(&loaded.warnings);
+        if let Some(started) = self.started.as_mut().filter(|started| started.shape.is_none()) {
+            // The first that could be read: what the pod was made by, as far as can be known.
+            started.shape.clone_from(&loaded.settings.shape);
+        }
         warnings.extend(self.started.iter().flat_map(|old| config::needs_restart(old, &loaded.settings)));
         warnings.extend(sidecar.apply(settings));
         for warning in &warnings {

@@ -3,6 +3,8 @@
 //! Whoever may patch the pod can change these at any time, so they choose among what the administrator
 //! listed: never an image, a command, a path or a listener.
 
+use std::collections::BTreeMap;
+
 use super::{
     cursor::Cursor,
     file::{self, MOST_HOSTS, MOST_SCOPES, Placed, PlacedRoute},
@@ -85,11 +87,13 @@ pub(super) struct Annotations {
     pub(super) log_level: Option<LogLevel>,
     pub(super) wait_for: Option<WaitFor>,
     pub(super) service_account: Option<Placed<String>>,
+    /// What the injector acts on. `None` where there are no annotations to read.
+    pub(super) shape: Option<BTreeMap<String, String>>,
 }
 
 /// Reads the downward API's file of annotations.
 pub(super) fn read(text: &str, report: &mut Report) -> Annotations {
-    let mut found = Annotations::default();
+    let mut found = Annotations { shape: Some(BTreeMap::new()), ..Annotations::default() };
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
         let at = Mark { line: index + 1, column: 1 };
         let Some((key, value)) = parse_line(line) else {
@@ -115,6 +119,11 @@ fn entry(name: &str, value: &str, place: &Place, found: &mut Annotations, report
         report.problem(&place, unknown("annotation", stem, ANNOTATIONS.iter().map(shown)));
         return;
     };
+    if annotation.reader == Reader::Injector
+        && let Some(shape) = &mut found.shape
+    {
+        shape.insert(place.path.clone(), value.trim().to_owned());
+    }
     let applies = annotation.reader == Reader::Sidecar || annotation.name == "service-account";
     if !applies {
         return;

@@ -1,5 +1,7 @@
 //! Which changes have to wait for a restart (pure).
 
+use std::collections::BTreeSet;
+
 use super::Settings;
 
 /// What of `new` cannot take effect in a sidecar that was started with `old`, a line each.
@@ -12,7 +14,16 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
         ("workers", old.workers != new.workers),
     ];
     let waits = waits.into_iter().filter(|(_, changed)| *changed);
-    waits.map(|(name, _)| format!("{name}: the change takes effect at the next start")).collect()
+    let waits = waits.map(|(name, _)| format!("{name}: the change takes effect at the next start"));
+    waits.chain(needs_new_pod(old, new)).collect()
+}
+
+/// Annotations that a pod was made by: what they chose stands in the pod, which nobody can change.
+fn needs_new_pod(old: &Settings, new: &Settings) -> Vec<String> {
+    let (Some(old), Some(new)) = (&old.shape, &new.shape) else { return Vec::new() };
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let changed = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
+    changed.map(|name| format!("{name}: the change takes effect in the next pod, not in this one")).collect()
 }
 
 #[cfg(test)]
@@ -39,6 +50,25 @@ mod tests {
             let waits = needs_restart(&old, &new);
             assert_eq!(waits.len(), usize::from(!name.is_empty()), "{waits:?}");
             assert!(waits.iter().all(|wait| wait.starts_with(name)), "{waits:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_injector_acted_on_waits_for_the_next_pod() {
+        let shaped = |pairs: Option<&[(&str, &str)]>| {
+            let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            Settings { shape: pairs.map(map), ..Settings::default() }
+        };
+        let old = [("bearerd.dev/secret-name", "a"), ("bearerd.dev/containers", "app")];
+        for (old, new, told) in [
+            (Some(&old[..]), Some(&old[..]), &[][..]),
+            (Some(&old[..]), Some(&[("bearerd.dev/secret-name", "b"), old[1]][..]), &["bearerd.dev/secret-name: "][..]),
+            (Some(&old[..]), Some(&[][..]), &["bearerd.dev/containers: ", "bearerd.dev/secret-name: "][..]),
+            (None, Some(&old[..]), &[][..]),
+        ] {
+            let waits = needs_restart(&shaped(old), &shaped(new));
+            assert_eq!(waits.len(), told.len(), "{waits:?}");
+            assert!(waits.iter().zip(told).all(|(wait, told)| wait.starts_with(told)), "{waits:?}");
         }
     }
 }

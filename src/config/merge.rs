@@ -46,6 +46,7 @@ pub(super) fn merge(file: File, annotations: Annotations, flags: &Flags, reports
         drain: file.drain,
         wait_for: wait_for.or(annotations.wait_for).unwrap_or(default.wait_for),
         log_level: log_level.or(annotations.log_level).unwrap_or(default.log_level),
+        shape: annotations.shape,
     }
 }
 

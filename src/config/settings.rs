@@ -1,6 +1,7 @@
 //! What the sidecar runs on, checked and complete. Plain data; `Default` is the contract's defaults.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -40,6 +41,8 @@ pub struct Settings {
     pub wait_for: WaitFor,
     /// How much is logged.
     pub log_level: LogLevel,
+    /// The annotations that the injector made this pod by, with their values; `None` where annotations are not read.
+    pub shape: Option<BTreeMap<String, String>>,
 }
 
 /// One service-account key.
@@ -251,6 +254,7 @@ impl Default for Settings {
             drain: DrainSettings::default(),
             wait_for: WaitFor::Listening,
             log_level: LogLevel::Info,
+            shape: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
 use crate::{
@@ -452,7 +452,7 @@ fn a_near_miss_of_the_prefix_is_told_and_others_are_left_alone() {
     for (warning, right) in warnings.iter().zip(["bearerd.dev/hosts", "bearerd.dev/log-level", "bearerd.dev/route.x"]) {
         assert!(warning.contains(right), "{warning}");
     }
-    assert_eq!(loaded.settings, Settings::default());
+    assert_eq!(loaded.settings, Settings { shape: Some(BTreeMap::new()), ..Settings::default() });
 }
 
 #[test]

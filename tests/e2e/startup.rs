@@ -265,6 +265,35 @@ async fn a_bad_first_set_of_annotations_is_ignored_as_a_whole_and_said_and_the_f
 }
 
 #[tokio::test]
+async fn a_changed_annotation_of_the_injectors_is_said_to_wait_for_the_next_pod_until_it_is_back() {
+    let pod = Configured::new().await;
+    let annotate = |secret: &str, host: &str| {
+        pod.annotate(&format!("bearerd.dev/secret-name=\"{secret}\"\nbearerd.dev/hosts=\"{host}\"\n"));
+    };
+    annotate("first", "storage.googleapis.com");
+    let (sidecar, follower) = pod.start("listening").await;
+    let follow = follower.follow(&sidecar);
+    let story = async {
+        let warnings = || {
+            let all = sidecar.status().warnings;
+            all.into_iter().filter(|warning| warning.contains("pod")).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(warnings(), "");
+        annotate("second", "pubsub.googleapis.com");
+        let told = "bearerd.dev/secret-name: the change takes effect in the next pod, not in this one";
+        pod.until("the warning", || warnings() == told).await;
+        assert_eq!(sidecar.status().routes[0].hosts, ["pubsub.googleapis.com"], "the rest takes effect");
+        assert!(capture::log().contains(told));
+        annotate("first", "pubsub.googleapis.com");
+        pod.until("no warning", || warnings().is_empty()).await;
+    };
+    tokio::select! {
+        never = follow => panic!("{never}"),
+        () = story => {}
+    }
+}
+
+#[tokio::test]
 async fn who_waits_for_nothing_is_not_kept_by_bad_annotations_either() {
     let pod = Configured::new().await;
     pod.annotate("bearerd.dev/metadata=\"everything\"\n");
