@@ -7,6 +7,7 @@ mod code;
 mod commands;
 mod configuration;
 mod environment;
+mod kubernetes;
 mod links;
 mod logs;
 mod metrics;

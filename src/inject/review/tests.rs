@@ -46,7 +46,7 @@ fn workload_review(group: &str, resource: &str, kind: &str, object: Value) -> Va
 }
 
 fn finding(subject: &str, message: &str) -> Finding {
-    Finding { subject: subject.to_owned(), message: message.to_owned(), anchor: "kubernetes.md#annotations" }
+    Finding { subject: subject.to_owned(), message: message.to_owned(), anchor: "kubernetes.md#pod-shapes" }
 }
 
 fn injecting(_: &Value, _: Asked) -> std::result::Result<Plan, Refused> {
@@ -82,7 +82,7 @@ fn an_injected_pod_gets_its_patch_its_warnings_and_its_audit() {
     let patch: Value = serde_json::from_slice(&patch).unwrap();
     assert_eq!(patch[0]["value"]["bearerd.dev/injected"], "true");
     assert_eq!(response["auditAnnotations"], json!({"injected": "true", "reason": "injected"}));
-    assert_eq!(response["warnings"], json!(["spec.shareProcessNamespace: is odd (docs: kubernetes.md#annotations)"]));
+    assert_eq!(response["warnings"], json!(["spec.shareProcessNamespace: is odd (docs: kubernetes.md#pod-shapes)"]));
 }
 
 #[test]
@@ -99,8 +99,8 @@ fn a_refusal_has_code_reason_every_error_and_the_warnings() {
     let (reviewed, response) = ask(Door::Pods, &pod_review(|_| {}), &refusing);
     assert_eq!(reviewed.result, Result::Denied);
     assert_eq!(response["allowed"], false);
-    let message = "bearerd.dev/hosts: want hosts (docs: kubernetes.md#annotations); \
-                   spec.hostNetwork: want false (docs: kubernetes.md#annotations)";
+    let message = "bearerd.dev/hosts: want hosts (docs: kubernetes.md#pod-shapes); \
+                   spec.hostNetwork: want false (docs: kubernetes.md#pod-shapes)";
     let status = json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": message});
     assert_eq!(response["status"], status);
     assert_eq!(response["warnings"].as_array().unwrap().len(), 1);
