@@ -1,6 +1,6 @@
 """The cells, in the order in which they are played on one cluster. Each takes the world and returns what to print."""
 
-from cells import admission, batch, lifetime, offline, release, traffic, webhook
+from cells import admission, batch, lifetime, newcomer, offline, release, traffic, webhook
 
 TABLE = {
     "first": traffic.first,
@@ -19,4 +19,6 @@ TABLE = {
     "upgrade": release.upgrade,
     "helm-test": release.helm_test,
     "cronjob-ended": batch.cronjob_ended,
+    # It takes the chart away first.
+    "five-minutes": newcomer.five_minutes,
 }

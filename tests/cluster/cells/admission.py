@@ -46,7 +46,7 @@ def refused(world):
             ("bearerd.dev/scopes", "bearerd.dev/memory-limit"),
         ),
         "network": (host_network, {}, ("spec.hostNetwork",)),
-        "reserved": (reserved, {}, ("bearerd", "reserved")),
+        "reserved": (reserved, {}, ("spec.containers", "another name")),
     }
     for name, (own, annotations, words) in mistakes.items():
         warned = world.kube.apply(APPS, pods.deployment(name, own, annotations=annotations)).stderr

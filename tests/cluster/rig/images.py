@@ -6,6 +6,7 @@ The product's own image is not made here but by tests/image/make, from its Docke
 import hashlib
 import io
 import json
+import pathlib
 import tarfile
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -24,8 +25,13 @@ def archive(files):
     return buffer.getvalue()
 
 
-def write(out, name, binary, user="65532:65532"):
+def write(out, name, binary):
     """Writes the archive `out` of an image `name` that starts `binary`, found at its root."""
+    write_files(out, name, {binary.name: binary}, [f"/{binary.name}"])
+
+
+def write_files(out, name, files, entrypoint, user="65532:65532"):
+    """The same of several files, given by their place in the image."""
     blobs = []
 
     def blob(kind, content, **more):
@@ -36,10 +42,11 @@ def write(out, name, binary, user="65532:65532"):
     def blob_json(kind, value, **more):
         return blob(kind, json.dumps(value).encode(), **more)
 
-    layer = blob(LAYER, archive([(binary.name, binary.read_bytes(), 0o755)]))
-    started = {"Entrypoint": [f"/{binary.name}"], "User": user, "WorkingDir": "/"}
-    files = {"type": "layers", "diff_ids": [layer["digest"]]}
-    config = blob_json(CONFIG, {"architecture": "amd64", "os": "linux", "config": started, "rootfs": files})
+    held = [(place, pathlib.Path(path).read_bytes(), 0o755) for place, path in files.items()]
+    layer = blob(LAYER, archive(held))
+    started = {"Entrypoint": entrypoint, "Env": ["PATH=/bin"], "User": user, "WorkingDir": "/"}
+    layers = {"type": "layers", "diff_ids": [layer["digest"]]}
+    config = blob_json(CONFIG, {"architecture": "amd64", "os": "linux", "config": started, "rootfs": layers})
     marks = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rsplit(":", 1)[1]}
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}
     index = {"schemaVersion": 2, "manifests": [blob_json(MANIFEST, manifest, annotations=marks)]}

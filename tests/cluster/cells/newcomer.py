@@ -1,0 +1,92 @@
+"""docs/kubernetes.md as somebody new follows it: its commands word for word, in a cluster that has nothing of ours."""
+
+import os
+import re
+import subprocess
+
+from rig import images, install, pods
+from rig.wait import NotYet, Red, until
+from rig.world import NAMESPACE, RELEASE, ROOTS
+
+PAGE = install.REPOSITORY / "docs" / "kubernetes.md"
+EXAMPLE = install.REPOSITORY / "manifests" / "examples" / "deployment.yaml"
+LIMIT = 180  # seconds, for one command
+PROGRAMS = ("curl", "sh", "sleep")
+
+
+def five_minutes(world):
+    """The first block of commands. Between them only what the page takes for granted: where Google is, and its roots."""
+    world.helm("uninstall", RELEASE, "--wait")
+    left = world.kube.kubectl("get", "mutatingwebhookconfiguration", RELEASE, check=False)
+    if left.returncode == 0:
+        raise Red("the registration outlived helm uninstall")
+    folder = clone(world)
+    load_example(world)
+    mark, printed = world.google.mark(), ""
+    commands = block("## Five minutes")
+    for command in commands:
+        printed = run(world, folder, command)
+        if command.startswith("helm install"):
+            release, namespace = command.split()[2], re.search(r"--namespace (\S+)", command)[1]
+            values = ("--reuse-values", "--values", world.values_file(), "--wait", "--timeout=120s")
+            run(world, folder, f"helm upgrade {release} charts/bearerd --namespace {namespace} {' '.join(map(str, values))}")
+        if command.startswith("kubectl create namespace"):
+            world.kube.apply(command.split()[3], pods.config_map(ROOTS, ca_crt=world.google.ca()))
+    world.google.await_seen(mark, "storage", authorization="token", key=world.key.name)
+
+    def answer():
+        # The first request may still be on its way when the container counts as started.
+        text = printed.strip() or run(world, folder, commands[-1]).strip()
+        if not text:
+            raise NotYet("no output of the application")
+        return text
+
+    told = until("the answer in the log", answer)
+    if not re.match(r"\{|\[", told):
+        raise Red(f"the application printed {told[:200]}")
+    return f"{len(commands)} commands, answer {told.split()[0][:40]}"
+
+
+def block(heading):
+    """The commands of the first shell block under a heading."""
+    text = PAGE.read_text()
+    found = re.search(rf"^{re.escape(heading)}$.*?^```sh\n(.*?)^```$", text, re.M | re.S)
+    if found is None:
+        raise Red(f"{PAGE.name} has no commands under {heading}")
+    return [line for line in found[1].splitlines() if line]
+
+
+def clone(world):
+    """What lies before a newcomer: the repository, and a key."""
+    folder = world.folder / "clone"
+    folder.mkdir()
+    for name in ("charts", "manifests"):
+        (folder / name).symlink_to(install.REPOSITORY / name)
+    world.key.write(folder / "key.json")
+    return folder
+
+
+def run(world, folder, command):
+    tools = str(world.tools["helm"])
+    environment = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "KUBECONFIG": str(world.kubeconfig)}
+    environment |= {name: str(world.folder / "helm") for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT
+    )
+    if done.returncode:
+        raise Red(f"{command}: exit status {done.returncode}: {(done.stderr or done.stdout)[-600:]}")
+    return done.stdout
+
+
+def load_example(world):
+    """The example's image under its own name: curl, a shell and what they are linked with, all Debian's."""
+    name = re.search(r"image: (\S+)", EXAMPLE.read_text())[1]
+    files = []
+    for program in PROGRAMS:
+        path = subprocess.run(["which", program], check=True, capture_output=True, text=True).stdout.strip()
+        linked = subprocess.run(["ldd", path], check=True, capture_output=True, text=True).stdout
+        files += [(path, f"bin/{program}")]
+        files += [(library, library.lstrip("/")) for library in re.findall(r"(/\S+) \(0x", linked)]
+    archive = world.folder / "image.tar"
+    images.write_files(archive, name, dict((inside, path) for path, inside in files), ["/bin/sh"])
+    world.node.load(archive)
