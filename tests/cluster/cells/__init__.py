@@ -21,4 +21,5 @@ TABLE = {
     "cronjob-ended": batch.cronjob_ended,
     # It takes the chart away first.
     "five-minutes": newcomer.five_minutes,
+    "kustomize": newcomer.kustomize,
 }

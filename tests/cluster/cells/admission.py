@@ -29,6 +29,7 @@ def restricted(world):
     world.kube.apply(STRICT, pods.deployment("strict", own))
     injected(world.kube.running(STRICT, "strict")[0])
     line = world.google.await_seen(mark, "storage", authorization="token")[0]
+    until("the event of an injection", lambda: [one for one in world.kube.events(STRICT, "strict") if one["reason"] == "Injected"])
     world.remove("namespace", STRICT, "default")
     return f"admitted and running, token #{line['token']}"
 
@@ -51,8 +52,10 @@ def refused(world):
     for name, (own, annotations, words) in mistakes.items():
         warned = world.kube.apply(APPS, pods.deployment(name, own, annotations=annotations)).stderr
         holds("kubectl apply", warned, ("Warning:", SHOWN, *words))
-        message = until(f"event of {name}", lambda: told_by_events(world, name))
+        message = until(f"event of {name}", lambda: told_by_events(world, name, "FailedCreate"))
         holds("the ReplicaSet's events", message, (SHOWN, *words))
+        message = until(f"our event of {name}", lambda: told_by_events(world, name, "InjectionRefused"))
+        holds("our own event", message, words)
         described = world.kube.kubectl("--namespace", APPS, "describe", "replicaset", "--selector", f"app={name}").stdout
         holds("kubectl describe", described, words)
         if world.kube.pods(APPS, name):
@@ -61,12 +64,12 @@ def refused(world):
     return f"{len(mistakes)} mistakes, each warned at apply and told in events"
 
 
-def told_by_events(world, name):
+def told_by_events(world, name, reason):
     events = world.kube.events(APPS, name)
     found = [
         event["message"]
         for event in events
-        if event["reason"] == "FailedCreate" and event["involvedObject"]["kind"] == "ReplicaSet"
+        if event["reason"] == reason and event["involvedObject"]["kind"] == "ReplicaSet"
     ]
     return found[0] if found else None
 

@@ -6,7 +6,7 @@ import subprocess
 
 from rig import images, install, pods
 from rig.wait import NotYet, Red, until
-from rig.world import NAMESPACE, RELEASE, ROOTS
+from rig.world import RELEASE, ROOTS, injected
 
 PAGE = install.REPOSITORY / "docs" / "kubernetes.md"
 EXAMPLE = install.REPOSITORY / "manifests" / "examples" / "deployment.yaml"
@@ -45,6 +45,26 @@ def five_minutes(world):
     if not re.match(r"\{|\[", told):
         raise Red(f"the application printed {told[:200]}")
     return f"{len(commands)} commands, answer {told.split()[0][:40]}"
+
+
+def kustomize(world):
+    """manifests/base in place of the chart; then the Job's and the CronJob's example, as far as an API server checks them."""
+    folder = world.folder / "clone"
+    run(world, folder, "helm uninstall bearerd --namespace bearerd --wait")
+    run(world, folder, "kubectl apply -k manifests/base")
+    run(world, folder, "kubectl rollout status deployment/bearerd --namespace bearerd --timeout=2m")
+    examples = ("job.yaml", "cronjob.yaml", "several-identities/deployment.yaml")
+    for example in examples:
+        run(world, folder, f"kubectl apply --dry-run=server --namespace team-a -f manifests/examples/{example}")
+    run(world, folder, "kubectl apply --namespace team-a -f manifests/examples/job.yaml")
+
+    def pod():
+        found = world.api.list("pods", "team-a", "batch.kubernetes.io/job-name=report")
+        return found[0] if found else None
+
+    injected(until("the Job's pod", pod, 60))
+    run(world, folder, "kubectl delete --namespace team-a -f manifests/examples/job.yaml --wait=true")
+    return f"rolled out, {len(examples)} examples taken, a Job's pod injected"
 
 
 def block(heading):
