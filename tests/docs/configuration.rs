@@ -25,9 +25,10 @@ fn every_example_of_a_configuration_loads_without_a_warning() {
     for page in pages() {
         for fence in page.fences().iter().filter(|fence| fence.info.starts_with("yaml")) {
             let place = format!("{}:{}", page.path, fence.line);
-            let known = ["yaml config", "yaml config full", "yaml kubernetes"].contains(&fence.info.as_str());
-            assert!(known, "{place}: say what this YAML is: `yaml config` or `yaml kubernetes`");
-            if fence.info == "yaml kubernetes" {
+            let known =
+                ["yaml config", "yaml config full", "yaml kubernetes", "yaml settings"].contains(&fence.info.as_str());
+            assert!(known, "{place}: say what this YAML is: `yaml config`, `yaml settings` or `yaml kubernetes`");
+            if !fence.info.starts_with("yaml config") {
                 continue;
             }
             examples += 1;

@@ -34,7 +34,7 @@ fn targets(page: &Page) -> Vec<String> {
 }
 
 /// As GitHub makes anchors of headings.
-fn slug(heading: &str) -> String {
+pub(crate) fn slug(heading: &str) -> String {
     let text = heading[level(heading)..].trim().to_lowercase();
     let kept = text.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
     kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
