@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod generated;
+mod golden;
+
 fn settings(yaml: &str) -> Settings {
     Settings::read(&format!("image: bearerd:test\nsecretName: key\n{yaml}"), "settings.yaml").expect("good settings")
 }
@@ -22,28 +25,18 @@ fn annotated(key: &str, value: &str) -> Value {
     pod(|pod| pod["metadata"]["annotations"][key] = json!(value))
 }
 
-/// The operations that we use of RFC 6902; panics where a parent is missing, as an API server refuses.
-fn apply(pod: &Value, patch: &[Value]) -> Value {
+/// The patch applied as an API server does.
+fn applied(pod: &Value, patch: &[Value]) -> Value {
     let mut out = pod.clone();
-    for operation in patch {
-        let (parent, last) = operation["path"].as_str().expect("a path").rsplit_once('/').expect("a pointer");
-        let last = last.replace("~1", "/").replace("~0", "~");
-        let value = operation["value"].clone();
-        match (out.pointer_mut(parent).expect("a parent"), operation["op"].as_str()) {
-            (Value::Array(items), Some("add")) if last == "-" => items.push(value),
-            (Value::Array(items), Some("add")) => items.insert(last.parse().expect("an index"), value),
-            (Value::Array(items), Some("replace")) => items[last.parse::<usize>().expect("an index")] = value,
-            (Value::Object(fields), Some("add")) => drop(fields.insert(last, value)),
-            other => panic!("{other:?}"),
-        }
-    }
+    let patch: json_patch::Patch = serde_json::from_value(Value::from(patch)).expect("a patch of RFC 6902");
+    json_patch::patch(&mut out, &patch).expect("a patch that applies");
     out
 }
 
 fn injected(pod: &Value, settings: &Settings) -> (Value, Vec<String>) {
     let plan = plan(pod, Asked::ByPod, settings).expect("a plan");
     assert_eq!(plan.outcome, Outcome::Injected);
-    (apply(pod, &plan.patch), plan.warnings.iter().map(ToString::to_string).collect())
+    (applied(pod, &plan.patch), plan.warnings.iter().map(ToString::to_string).collect())
 }
 
 fn refused(pod: &Value, settings: &Settings) -> Vec<String> {
@@ -100,7 +93,7 @@ fn a_container_that_came_later_is_served_and_the_sidecar_stays() {
     let newer = settings("logLevel: debug\n");
     let plan = plan(&after, Asked::ByPod, &newer).expect("a plan");
     assert_eq!(plan.outcome, Outcome::Already);
-    let again = apply(&after, &plan.patch);
+    let again = applied(&after, &plan.patch);
     assert_eq!(again["spec"]["initContainers"], after["spec"]["initContainers"]);
     assert_eq!(again["spec"]["containers"][1]["env"], again["spec"]["containers"][0]["env"]);
 }
