@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod findings;
 mod generated;
 mod golden;
 
@@ -119,75 +120,6 @@ fn who_asked_and_who_opted_out() {
     ] {
         assert_eq!(asked(label, annotation, by), want, "{label:?} {annotation:?} {by:?}");
     }
-}
-
-#[test]
-fn every_refusal_names_its_place() {
-    let spec = |field: &str, value: Value| pod(|pod| pod["spec"][field] = value);
-    let app = |field: &str, value: Value| pod(|pod| pod["spec"]["containers"][0][field] = value);
-    for (pod, start) in [
-        (spec("hostNetwork", json!(true)), "spec.hostNetwork: "),
-        (spec("os", json!({"name": "windows"})), "spec.os: "),
-        (spec("nodeSelector", json!({"kubernetes.io/os": "windows"})), "spec.os: "),
-        (spec("volumes", json!([{"name": "bearerd-key"}])), "spec.volumes: 'bearerd-key'"),
-        (app("name", json!("bearerd")), "spec.containers: 'bearerd'"),
-        (app("ports", json!([{"containerPort": 14180}])), "spec.containers[0].ports: 14180"),
-        (app("ports", json!([{"containerPort": 1, "name": "bearerd-metrics"}])), "spec.containers[0].ports: 'bearerd"),
-        (app("volumeMounts", json!([{"mountPath": "/var/run/bearerd/trust/"}])), "spec.containers[0].volumeMounts: "),
-        (annotated("bearerd.dev/secret-name", "My_Key"), "bearerd.dev/secret-name: 'My_Key'"),
-        (annotated("bearerd.dev/secret-key", "../x"), "bearerd.dev/secret-key: "),
-        (annotated("bearerd.dev/mode", "endpoint"), "bearerd.dev/mode: 'endpoint' is not in this version, want proxy"),
-        (annotated("bearerd.dev/credentials", "federation"), "bearerd.dev/credentials: "),
-        (annotated("bearerd.dev/service-account", "a@b"), "bearerd.dev/service-account: "),
-        (
-            annotated("bearerd.dev/containers", "ap"),
-            "bearerd.dev/containers: 'ap' is no container, did you mean 'app'?",
-        ),
-        (annotated("bearerd.dev/template", "batch"), "bearerd.dev/template: 'batch'"),
-        (annotated("bearerd.dev/no-proxy", "a b"), "bearerd.dev/no-proxy: "),
-        (annotated("bearerd.dev/cpu-request", "ten"), "bearerd.dev/cpu-request: 'ten'"),
-        (annotated("bearerd.dev/memory-request", "65Mi"), "bearerd.dev/memory-request: larger"),
-        (annotated("bearerd.dev/hots", "x"), "bearerd.dev/hots: no annotation of this version, did you mean 'hosts'?"),
-        (annotated("bearerd.dev/hosts", "evil.example"), "bearerd.dev/hosts[0]: 'evil.example' is beyond the hosts"),
-        (annotated("bearerd.dev/log-level", "ya29.pasted"), "bearerd.dev/log-level: want"),
-        (annotated("bearerd.dev/log-level", "loud"), "bearerd.dev/log-level: 'loud': want"),
-        (annotated("bearerd.dev/secret-name", ""), "bearerd.dev/secret-name: empty"),
-    ] {
-        let errors = refused(&pod, &settings(""));
-        assert_eq!(errors.len(), 1, "{errors:?}");
-        assert!(errors[0].starts_with(start), "{errors:?}");
-        assert!(errors[0].len() <= 256, "{errors:?}");
-    }
-    let errors = refused(&pod(|_| {}), &Settings::default());
-    assert!(errors[0].starts_with("bearerd.dev/secret-name: missing"), "{errors:?}");
-}
-
-#[test]
-fn every_warning_names_its_place() {
-    let spec = |field: &str, value: Value| pod(|pod| pod["spec"][field] = value);
-    let app = |field: &str, value: Value| pod(|pod| pod["spec"]["containers"][0][field] = value);
-    let guaranteed = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
-    for (pod, start) in [
-        (spec("shareProcessNamespace", json!(true)), "spec.shareProcessNamespace: "),
-        (spec("securityContext", json!({"runAsUser": 14180})), "spec.containers[0].securityContext.runAsUser: "),
-        (app("resources", guaranteed), "spec.containers: "),
-        (app("envFrom", json!([{"secretRef": {"name": "other"}}])), "spec.containers[0].envFrom: "),
-        (
-            app("env", json!([{"name": "K", "valueFrom": {"secretKeyRef": {"name": "key", "key": "k"}}}])),
-            "spec.containers[0]: still gets",
-        ),
-        (app("env", json!([{"name": "HTTPS_PROXY", "value": "http://proxy"}])), "spec.containers[0].env: HTTPS_PROXY"),
-        (annotated("bearer.dev/hosts", "x"), "bearer.dev/hosts: not our prefix"),
-        (annotated("bearerd.dev/status", "{}"), "bearerd.dev/status: "),
-        (annotated("bearerd.dev/skip-containers", "app"), "spec.containers: no container"),
-    ] {
-        let (_, warnings) = injected(&pod, &settings(""));
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].starts_with(start), "{warnings:?}");
-        assert!(warnings[0].len() <= 256, "{warnings:?}");
-    }
-    let warned = injected(&annotated("bearerd.dev/hots", "x"), &settings("unknownAnnotations: warn\n")).1;
-    assert!(warned[0].starts_with("bearerd.dev/hots: "), "{warned:?}");
 }
 
 #[test]
