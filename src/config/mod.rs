@@ -30,7 +30,7 @@ pub use settings::{
     ConnectTo, CredentialSettings, EndpointSettings, ListenerSettings, LogLevel, MetadataMode, ParentProxy,
     PolicySettings, Settings, TrustSettings, UpstreamSettings, WaitFor,
 };
-pub use yaml::Mark;
+pub use yaml::{Mark, Places};
 
 use cursor::Cursor;
 use merge::Reports;

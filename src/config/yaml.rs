@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_yaml::granit_parser::{Event, Marker, Parser, ScalarStyle};
 
-use super::problem::{Place, Report};
+use super::problem::{Place, Problem, Report};
 
 /// A line and a column, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +48,85 @@ pub(super) fn parse(text: &str, report: &mut Report) -> Option<Node> {
         Err(Failure { at, message }) => {
             report.problem(&Place { at, path: String::new() }, message);
             None
+        }
+    }
+}
+
+/// Where the fields of a text stand, for whoever judges it after it was read by other means.
+#[derive(Debug)]
+pub struct Places(Node);
+
+impl Places {
+    /// Reads one document.
+    ///
+    /// # Errors
+    /// Why it is none, without a source.
+    pub fn of(text: &str) -> Result<Self, Problem> {
+        let mut report = Report::new("");
+        match parse(text, &mut report) {
+            Some(root) => Ok(Self(root)),
+            None => Err(report.problems.remove(0)),
+        }
+    }
+
+    /// Where the field of a path such as `routes[2].hosts` stands, or the innermost one around it that is there.
+    pub fn find(&self, path: &str) -> Mark {
+        let (mut node, mut at, mut rest) = (&self.0, self.0.at, path);
+        while let Some((inner, mark, more)) = node.step(rest) {
+            (node, at, rest) = (inner, mark, more);
+        }
+        at
+    }
+
+    /// Fields that are given twice: where the second stands, and its path.
+    pub fn doubles(&self) -> Vec<(Mark, String)> {
+        let mut found = Vec::new();
+        self.0.doubles("", &mut found);
+        found
+    }
+}
+
+impl Node {
+    /// One step of a path: what is there, where it stands, and the path from there.
+    fn step<'a>(&self, path: &'a str) -> Option<(&Self, Mark, &'a str)> {
+        match &self.kind {
+            Kind::Null | Kind::Text(_) => None,
+            Kind::List(items) => {
+                let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
+                let item = items.get(index.parse::<usize>().ok()?)?;
+                Some((item, item.at, rest))
+            }
+            Kind::Map(fields) => {
+                let path = path.strip_prefix('.').unwrap_or(path);
+                // The user's names may have dots in them.
+                let after = |key: &Key| {
+                    let rest = path.strip_prefix(key.name.as_str())?;
+                    (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
+                };
+                let there = fields.iter().filter_map(|(key, node)| Some((node, key.at, after(key)?)));
+                there.min_by_key(|(_, _, rest)| rest.len())
+            }
+        }
+    }
+
+    fn doubles(&self, path: &str, found: &mut Vec<(Mark, String)>) {
+        match &self.kind {
+            Kind::Null | Kind::Text(_) => {}
+            Kind::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    item.doubles(&format!("{path}[{index}]"), found);
+                }
+            }
+            Kind::Map(fields) => {
+                for (index, (key, node)) in fields.iter().enumerate() {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    let path = format!("{path}{dot}{}", key.name);
+                    if fields[..index].iter().any(|(before, _)| before.name == key.name) {
+                        found.push((key.at, path.clone()));
+                    }
+                    node.doubles(&path, found);
+                }
+            }
         }
     }
 }

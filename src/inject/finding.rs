@@ -37,7 +37,7 @@ pub(super) fn shown(word: &str) -> String {
     if config::is_plain(word) && !word.is_empty() { format!("'{word}'") } else { "this value".to_owned() }
 }
 
-fn cut(mut text: String, most: usize) -> String {
+pub(super) fn cut(mut text: String, most: usize) -> String {
     if text.len() > most {
         let end = (0..=most.saturating_sub("…".len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);

@@ -8,6 +8,7 @@ pub mod certificates;
 mod containers;
 mod finding;
 pub mod manifest;
+mod mistakes;
 mod plan;
 mod pod;
 mod quantity;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::quantity;
+use super::mistakes;
 use crate::config;
 
 /// The injector's settings.
@@ -105,34 +105,28 @@ impl Settings {
     /// Reads the settings; `name` is the file's, for the errors.
     ///
     /// # Errors
-    /// What is wrong, a line each.
+    /// Everything that is wrong, a line each, with line and column.
     pub fn read(text: &str, name: &str) -> Result<Self, Vec<String>> {
-        let settings: Self = serde_yaml::from_str(text).map_err(|error| vec![format!("{name}: {error}")])?;
-        let mut problems = settings.problems("");
-        for profile in settings.profiles.keys() {
-            match settings.with_profile(profile) {
-                Ok(merged) => problems.extend(merged.problems(&format!("profiles.{profile}."))),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        if problems.is_empty() {
-            return Ok(settings);
-        }
-        // What is wrong at the top is wrong in each profile too.
-        Err(problems.into_iter().map(|problem| format!("{name}: {problem}")).collect())
+        let found = match serde_yaml::from_str::<Self>(text) {
+            Ok(settings) => match mistakes::of_settings(&settings) {
+                found if found.is_empty() => return Ok(settings),
+                found => found,
+            },
+            Err(error) => mistakes::of_text(text, &error),
+        };
+        Err(mistakes::lines(&found, text, name))
     }
 
     /// The settings with a profile merged over them: maps deep, everything else replaced.
     pub(super) fn with_profile(&self, name: &str) -> Result<Self, String> {
-        let Some(profile) = self.profiles.get(name) else { return Err(format!("profiles.{name}: there is none")) };
-        if let Some(field) = NOT_IN_PROFILES.iter().find(|field| profile.contains_key(**field)) {
-            return Err(format!("profiles.{name}.{field}: the same for all sidecars, so set it at the top level only"));
-        }
+        let Some(profile) = self.profiles.get(name) else { return Err("there is none".to_owned()) };
         let merged = serde_json::to_value(self).map(|mut top| {
-            merge(&mut top, &Value::Object(profile.clone()));
+            merge(&mut top, &Value::Object(mistakes::as_texts(profile)));
             top
         });
-        merged.and_then(serde_json::from_value).map_err(|error| format!("profiles.{name}: {error}"))
+        merged
+            .and_then(serde_json::from_value)
+            .map_err(|_| "not settings, want fields and values as documented".to_owned())
     }
 
     /// The configuration a sidecar gets by environment, compact and with sorted keys.
@@ -156,79 +150,6 @@ impl Settings {
             log_level: (!self.log_level.is_empty()).then(|| self.log_level.clone()),
             ..config::Flags::default()
         }
-    }
-
-    fn problems(&self, at: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut check = |wrong: bool, field: &str, want: &str| {
-            if wrong {
-                found.push(format!("{at}{field}: {want}"));
-            }
-        };
-        check(self.image.trim().is_empty(), "image", "empty, want an image reference");
-        let pulls = ["", "Always", "IfNotPresent", "Never"];
-        check(
-            !pulls.contains(&self.image_pull_policy.as_str()),
-            "imagePullPolicy",
-            "want Always, IfNotPresent or Never",
-        );
-        check(self.user == Some(0), "user", "0 is root, want another UID or null");
-        check(self.allow_hosts.is_empty(), "allowHosts", "empty, want at least one host");
-        check(!["json", "text"].contains(&self.log_format.as_str()), "logFormat", "want json or text");
-        let name = |name: &str| name.is_empty() || is_object_name(name);
-        check(
-            !name(&self.secret_name),
-            "secretName",
-            "no name of a Secret, want lower-case letters, digits, '-' and '.'",
-        );
-        check(!self.secret_key.is_empty() && !is_key(&self.secret_key), "secretKey", "no file of a Secret");
-        check(!name(&self.extra_roots.config_map), "extraRoots.configMap", "no name of a ConfigMap");
-        check(!is_key(&self.extra_roots.key), "extraRoots.key", "no file of a ConfigMap");
-        for (directory, secret) in &self.secrets {
-            let plain = is_label(directory) && directory.len() <= 40;
-            check(!plain, "secrets", "want names of at most 40 lower-case letters, digits and '-'");
-            check(directory == "default", "secrets.default", "that directory is secretName's, want another name");
-            check(!is_object_name(secret), &format!("secrets.{directory}"), "no name of a Secret");
-        }
-        for item in &self.no_proxy {
-            check(!is_no_proxy(item), "noProxy", "want host names, '.suffix' or addresses");
-        }
-        for problem in quantity::problems(&self.resources) {
-            check(true, &format!("resources.{}", problem.0), &problem.1);
-        }
-        found.extend(self.config_problems().into_iter().map(|problem| format!("{at}config: {problem}")));
-        found
-    }
-
-    fn config_problems(&self) -> Vec<String> {
-        let file = Some(config::Source { name: "config".to_owned(), text: self.config_text() });
-        let loaded = config::load(&config::Sources { file, annotations: None, flags: self.flags() });
-        let settings = match loaded {
-            Ok(loaded) => loaded.settings,
-            // A line of the text that we wrote ourselves would mislead.
-            Err(problems) => {
-                let line = |problem: &config::Problem| match problem.path.as_str() {
-                    "" => problem.message.clone(),
-                    path => format!("{path}: {}", problem.message),
-                };
-                return problems.iter().map(line).collect();
-            }
-        };
-        let mut found = Vec::new();
-        if settings.upstream.parent_proxy.is_some_and(|proxy| proxy.user_info.is_some()) {
-            found.push(
-                "upstream.parentProxy: with a password that everyone who reads pods would see, want none".to_owned(),
-            );
-        }
-        if settings.trust != config::TrustSettings::default() {
-            found.push("trust: the injector mounts its own directories, want it left out".to_owned());
-        }
-        let doors = settings.listeners;
-        let free = |door: Option<std::net::SocketAddr>| door.is_some_and(|address| address.port() == 0);
-        if free(doors.proxy) || free(doors.metadata) || free(doors.health) {
-            found.push("listeners: port 0 is another one at every start, want fixed ports".to_owned());
-        }
-        found
     }
 }
 
@@ -325,11 +246,12 @@ pub(super) fn is_no_proxy(item: &str) -> bool {
     (1..=253).contains(&item.len()) && item.bytes().all(plain)
 }
 
-fn is_label(name: &str) -> bool {
+pub(super) fn is_label(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=253).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('-') && !name.ends_with('-')
 }
 
 pub(super) const ROOTS: &str = "/var/run/bearerd/roots";
 
-const NOT_IN_PROFILES: [&str; 6] = ["image", "user", "allowHosts", "allowAccounts", "profiles", "unknownAnnotations"];
+pub(super) const NOT_IN_PROFILES: [&str; 6] =
+    ["image", "user", "allowHosts", "allowAccounts", "profiles", "unknownAnnotations"];

@@ -50,7 +50,7 @@ fn every_message_about_a_pod_is_explained() {
     let told = kubernetes.first_codes("### Messages").into_iter();
     let section = kubernetes.section("### Messages");
     let prose: Vec<&str> = section.lines().filter(|line| !line.starts_with('|')).collect();
-    let documented = sentences(told.chain(codes(&prose.join("\n")).into_iter()));
+    let documented = sentences(told.chain(codes(&prose.join("\n"))));
     assert_same("messages", &documented, &real);
 }
 

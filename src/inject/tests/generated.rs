@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{super::*, applied, settings};
 
-const PODS: u64 = 3000;
+const PODS: u64 = 1000;
 
 #[test]
 fn whatever_is_in_a_pod_stays_and_the_second_plan_is_empty() {
