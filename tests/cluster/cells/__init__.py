@@ -20,6 +20,6 @@ TABLE = {
     "helm-test": release.helm_test,
     "cronjob-ended": batch.cronjob_ended,
     # It takes the chart away first.
-    "five-minutes": newcomer.five_minutes,
+    "first-request": newcomer.first_request,
     "kustomize": newcomer.kustomize,
 }
