@@ -41,7 +41,7 @@ fn every_place_that_a_finding_ends_in_is_a_heading() {
 
 #[test]
 fn every_message_about_a_pod_is_explained() {
-    let files = ["annotations", "containers", "plan", "quantity", "shapes"];
+    let files = ["annotations", "containers", "plan", "quantity", "review/mod", "shapes"];
     let source: String = files.iter().map(|file| code::product(&format!("src/inject/{file}.rs"))).collect();
     let source = source.replace("'\"'", "").replace("\\\"", "");
     // In these files a text of four words or more is told to a user.
