@@ -1,6 +1,9 @@
 //! How many clients the machine lets us serve at once: by open files and by memory.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -23,11 +26,25 @@ fn bounded(files: Option<u64>, memory: Option<u64>) -> usize {
 /// The memory that the pod's limit leaves us; `None` without one.
 fn memory() -> Option<u64> {
     let mine = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let path = mine.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    let unified = Path::new("/sys/fs/cgroup");
-    [unified.join(path).join("memory.max"), unified.join("memory.max"), unified.join("memory/memory.limit_in_bytes")]
-        .iter()
-        .find_map(|file| limit(&fs::read_to_string(file).ok()?))
+    let top = Path::new("/sys/fs/cgroup");
+    files(&mine, top).iter().find_map(|file| limit(&fs::read_to_string(file).ok()?))
+}
+
+/// Where the limit may stand: both versions of control groups, seen from a namespace of their own or not.
+fn files(mine: &str, top: &Path) -> [PathBuf; 4] {
+    let of = |controller: &str| {
+        let path = mine.lines().find_map(|line| {
+            let (found, path) = line.split_once(':')?.1.split_once(':')?;
+            (found == controller).then(|| path.trim_start_matches('/'))
+        });
+        path.unwrap_or_default()
+    };
+    [
+        top.join(of("")).join("memory.max"),
+        top.join("memory.max"),
+        top.join("memory").join(of("memory")).join("memory.limit_in_bytes"),
+        top.join("memory/memory.limit_in_bytes"),
+    ]
 }
 
 /// `max`, or what the first version writes for none, is no limit.
@@ -44,6 +61,16 @@ const NO_LIMIT: u64 = 1 << 60;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limit_is_looked_for_in_both_versions_of_control_groups() {
+        let shown = |mine: &str| files(mine, Path::new("/c")).map(|file| file.display().to_string());
+        assert_eq!(shown("0::/\n")[0], "/c/memory.max");
+        assert_eq!(shown("0::/kubepods/pod1\n")[0], "/c/kubepods/pod1/memory.max");
+        let first = shown("4:memory:/kubepods/pod1\n3:cpu,cpuacct:/x\n0::/y\n");
+        assert_eq!(first[2], "/c/memory/kubepods/pod1/memory.limit_in_bytes");
+        assert_eq!(first[3], "/c/memory/memory.limit_in_bytes");
+    }
 
     #[test]
     fn clients_are_bounded_by_files_and_memory() {
