@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
@@ -26,6 +26,7 @@ pub struct Listener {
     listener: TcpListener,
     address: SocketAddr,
     room: Arc<Semaphore>,
+    most: usize,
     full: Full,
 }
 
@@ -89,20 +90,28 @@ impl Drop for Busy {
 }
 
 impl Sitting {
-    /// Whether another may have its place: idle, and not so new that its request may be on its way.
-    fn may_go(&self, hurry: Hurry) -> bool {
-        let grace = match (hurry, self.asked.load(Ordering::Relaxed)) {
-            (Hurry::NoDescriptors, _) => Duration::ZERO,
-            (Hurry::NoSeats, false) => GRACE_SILENT,
-            (Hurry::NoSeats, true) => GRACE,
+    /// Its place among those that may have to go, the first one first; `None` = it stays. Who has never asked anything
+    /// goes before who has, and then whose last use is longest ago: a crowd that only connects must not push out a
+    /// client that works, whose connection is idle for a moment.
+    fn rank(&self, hurry: Hurry, most: usize) -> Option<(bool, u64)> {
+        let (asked, used) = (self.asked.load(Ordering::Relaxed), self.used.load(Ordering::Relaxed));
+        let since = self.count.load(Ordering::Relaxed).saturating_sub(used);
+        let may_go = match (hurry, asked) {
+            (Hurry::NoDescriptors, _) | (Hurry::NoSeats, true) => true,
+            (_, false) => self.opened.elapsed() >= GRACE,
+            (Hurry::FewSeats, true) => since >= most as u64,
         };
-        self.busy.load(Ordering::Acquire) == 0 && !self.end.is_cancelled() && self.opened.elapsed() >= grace
+        let is_idle = self.busy.load(Ordering::Acquire) == 0 && !self.end.is_cancelled();
+        (is_idle && may_go).then_some((asked, used))
     }
 }
 
 /// What is short.
 #[derive(Clone, Copy, Debug)]
 enum Hurry {
+    /// Seats, just now: who was in use lately stays.
+    FewSeats,
+    /// Seats, for a while.
     NoSeats,
     NoDescriptors,
 }
@@ -141,11 +150,11 @@ impl Open {
         }
     }
 
-    /// Ends the idle connection whose last use is longest ago.
-    fn end_idle(&self, hurry: Hurry) {
-        let idle = self.sittings.iter().filter(|sitting| sitting.may_go(hurry));
-        if let Some(idlest) = idle.min_by_key(|sitting| sitting.used.load(Ordering::Relaxed)) {
-            idlest.end.cancel();
+    /// Ends the idle connection that can best be spared, of a listener with `most` seats.
+    fn end_idle(&self, hurry: Hurry, most: usize) {
+        let ranked = self.sittings.iter().filter_map(|sitting| Some((sitting.rank(hurry, most)?, sitting)));
+        if let Some((_, first)) = ranked.min_by_key(|(rank, _)| *rank) {
+            first.end.cancel();
         }
     }
 }
@@ -156,10 +165,7 @@ impl Listener {
     /// # Errors
     /// When the address is in use or not ours.
     pub fn bind(address: SocketAddr, most: usize, full: Full) -> io::Result<Self> {
-        let socket = match address {
-            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-        };
+        let (socket, address) = socket(address, TcpSocket::new_v6)?;
         // A restarted sidecar must get its ports back while old connections linger in TIME_WAIT.
         socket.set_reuseaddr(true)?;
         if address.is_ipv6() {
@@ -168,7 +174,7 @@ impl Listener {
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, room: Arc::new(Semaphore::new(most)), full })
+        Ok(Self { listener, address, room: Arc::new(Semaphore::new(most)), most, full })
     }
 
     /// Where it listens.
@@ -199,7 +205,7 @@ impl Listener {
                     tracing::warn!(%error, address = %self.address, "cannot accept a connection");
                     // Without descriptors nobody gets in unless somebody goes.
                     for _ in 0..AT_ONCE {
-                        open.end_idle(Hurry::NoDescriptors);
+                        open.end_idle(Hurry::NoDescriptors, self.most);
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -208,17 +214,32 @@ impl Listener {
     }
 
     async fn permit(&self, open: &mut Open) -> Option<OwnedSemaphorePermit> {
+        let (mut hurry, mut wait) = (Hurry::FewSeats, SOON);
         loop {
             if self.room.available_permits() == 0 {
                 match self.full {
                     Full::EndsOldest => open.end_oldest(),
-                    Full::EndsIdle => open.end_idle(Hurry::NoSeats),
+                    Full::EndsIdle => open.end_idle(hurry, self.most),
                 }
             }
-            if let Ok(permit) = tokio::time::timeout(AGAIN, self.room.clone().acquire_owned()).await {
+            if let Ok(permit) = tokio::time::timeout(wait, self.room.clone().acquire_owned()).await {
                 return permit.ok();
             }
+            (hurry, wait) = (Hurry::NoSeats, AGAIN);
         }
+    }
+}
+
+/// A socket of the address's family. Where the kernel has no IPv6 at all, "every address" is every one of IPv4.
+fn socket(address: SocketAddr, six: impl FnOnce() -> io::Result<TcpSocket>) -> io::Result<(TcpSocket, SocketAddr)> {
+    if address.is_ipv4() {
+        return Ok((TcpSocket::new_v4()?, address));
+    }
+    match six() {
+        Err(error) if error.raw_os_error() == Some(NO_FAMILY) && address.ip().is_unspecified() => {
+            Ok((TcpSocket::new_v4()?, (Ipv4Addr::UNSPECIFIED, address.port()).into()))
+        }
+        made => Ok((made?, address)),
     }
 }
 
@@ -239,13 +260,14 @@ impl Drop for Seat {
 }
 
 const BACKLOG: u32 = 1024;
+const NO_FAMILY: i32 = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
 const PAUSE: Duration = Duration::from_millis(50);
 /// How many idle connections are ended when there are no descriptors.
 const AT_ONCE: usize = 16;
-/// How old a connection must be before another may have its place: one that never asked, and one that did.
-const GRACE_SILENT: Duration = Duration::from_millis(250);
-const GRACE: Duration = Duration::from_secs(2);
-/// How long one waits for a place until those who are idle are looked at again.
+/// How long a new connection may take to ask something before another may have its place.
+const GRACE: Duration = Duration::from_millis(250);
+/// How long one waits for a place until those who are idle are looked at again: the first time, and then.
+const SOON: Duration = Duration::from_millis(5);
 const AGAIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -256,6 +278,46 @@ mod tests {
     };
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_only_connects_goes_before_who_works() {
+        const MOST: usize = 4;
+        let room = Arc::new(Semaphore::new(100));
+        let mut open = Open::default();
+        let mut sit = |open: &mut Open| open.sit(room.clone().try_acquire_owned().unwrap());
+        let gone = |seat: &Seat| seat.sitting.end.is_cancelled();
+        let (worker, silent) = (sit(&mut open), sit(&mut open));
+        drop(worker.busy());
+        tokio::time::advance(GRACE).await;
+        let young = sit(&mut open);
+        open.end_idle(Hurry::FewSeats, MOST);
+        assert!(gone(&silent) && !gone(&worker) && !gone(&young), "it has had its time to ask");
+        open.end_idle(Hurry::FewSeats, MOST);
+        assert!(!gone(&worker) && !gone(&young), "one was in use lately, the other is new");
+        let at_work = worker.busy();
+        open.end_idle(Hurry::NoSeats, MOST);
+        assert!(!gone(&worker), "never in the middle of something");
+        drop(at_work);
+        let crowd: Vec<Seat> = (0..MOST).map(|_| sit(&mut open)).collect();
+        open.end_idle(Hurry::FewSeats, MOST);
+        assert!(gone(&worker) && !crowd.iter().any(gone), "as many have come since as there are seats");
+        drop(crowd[0].busy());
+        open.end_idle(Hurry::NoSeats, MOST);
+        assert!(gone(&crowd[0]), "where nobody else can be spared");
+        open.end_idle(Hurry::NoDescriptors, MOST);
+        assert!(gone(&young), "without descriptors there is no grace");
+    }
+
+    #[test]
+    fn without_ipv6_every_address_is_every_one_of_ipv4_and_nothing_else_changes() {
+        let none = || Err(io::Error::from_raw_os_error(NO_FAMILY));
+        let of = |address: &str| socket(address.parse().unwrap(), none).map(|(_, address)| address.to_string()).ok();
+        assert_eq!(of("[::]:14190").as_deref(), Some("0.0.0.0:14190"));
+        assert_eq!(of("[::1]:14190"), None);
+        assert_eq!(of("127.0.0.1:1").as_deref(), Some("127.0.0.1:1"));
+        let full = || Err(io::Error::from(io::ErrorKind::OutOfMemory));
+        assert!(socket("[::]:1".parse().unwrap(), full).is_err());
+    }
 
     async fn start(full: Full) -> (SocketAddr, mpsc::Receiver<(TcpStream, Seat)>, Tasks) {
         let (serve, served) = mpsc::channel(16);
