@@ -3,8 +3,9 @@
 use std::{fs, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
+use hyper_util::rt::TokioIo;
 use serde_json::json;
 
 use crate::{
@@ -119,7 +120,16 @@ async fn a_lame_duck_says_so_first_and_loses_no_review() {
     };
     let callers = async {
         let review = pod_review("app", json!({})).to_string();
+        let stream = reviewer.dial(&bundle, &[b"http/1.1"]).await.unwrap();
+        let (mut older, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        client_tasks.spawn(async move { drop(connection.await) });
         tokio::time::sleep(Duration::from_millis(100)).await;
+        // As API servers do it: a kept connection of HTTP/1.1 is told to end by an answer, before it is closed.
+        let answer = older.send_request(post("/mutate", review.clone())).await.unwrap();
+        assert_eq!(
+            (answer.status(), &answer.headers()["connection"]),
+            (StatusCode::OK, &HeaderValue::from_static("close"))
+        );
         assert_eq!((probe("/readyz").await, probe("/livez").await), (503, 200));
         let mut answered = 0;
         // For as long as somebody may not have heard of it, new connections and old ones are served.

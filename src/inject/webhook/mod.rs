@@ -50,6 +50,7 @@ pub struct Options {
 pub struct Webhook {
     ground: Ground,
     lame_duck: Duration,
+    server: Arc<server::Server>,
     /// Where reviews come.
     pub address: SocketAddr,
     /// Where probes and scrapes come.
@@ -80,13 +81,14 @@ impl Webhook {
         let events = events::Events::start(client, &ground);
         let server = Arc::new(server::Server::new(settings, tls, events, ground.clone()));
         ground.tasks.spawn(follow::follow(options.config, publish, ground.clone()));
+        let held = server.clone();
         ground.tasks.spawn(reviews.run(ground.tasks.clone(), move |stream, seat| {
-            let server = server.clone();
+            let server = held.clone();
             async move { server.serve(stream, seat).await }
         }));
         serve_health(&ground, probes);
         tracing::info!(%address, %health, version = env!("CARGO_PKG_VERSION"), "the webhook is listening");
-        Ok(Self { ground, lame_duck: options.lame_duck, address, health })
+        Ok(Self { ground, lame_duck: options.lame_duck, server, address, health })
     }
 
     /// Says that it will end, serves on until everybody has heard it, then finishes what is in flight. Whether all of
@@ -94,6 +96,7 @@ impl Webhook {
     pub async fn finish(&self) -> bool {
         // Endpoints learn late of a pod that is not ready, and API servers of the endpoints.
         self.ground.ready.wait_for(ENDING, "it is about to end");
+        self.server.see_off();
         self.ground.clock.sleep(self.lame_duck).await;
         self.ground.tasks.finish(self.ground.clock, DRAIN).await
     }

@@ -43,6 +43,8 @@ pub(super) struct Server {
     ground: Ground,
     /// Kilobytes of bodies that may be in memory at once.
     room: Semaphore,
+    /// It is about to end, so kept connections are not to be used again.
+    ending: AtomicBool,
 }
 
 /// What one connection is doing, so that one which does nothing ends.
@@ -53,6 +55,12 @@ struct Activity {
     used: AtomicBool,
 }
 
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("ending", &self.ending).finish_non_exhaustive()
+    }
+}
+
 impl Server {
     pub(super) fn new(
         settings: watch::Receiver<Arc<Settings>>,
@@ -60,7 +68,21 @@ impl Server {
         events: Events,
         ground: Ground,
     ) -> Self {
-        Self { settings, tls: TlsAcceptor::from(tls), events, ground, room: Semaphore::new(ROOM) }
+        Self {
+            settings,
+            tls: TlsAcceptor::from(tls),
+            events,
+            ground,
+            room: Semaphore::new(ROOM),
+            ending: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on every answer says that its connection ends. API servers speak HTTP/1.1 to webhooks, keep connections
+    /// beyond the endpoint that they were made for, and send a review once: one that meets the end of an idle connection
+    /// would fail.
+    pub(super) fn see_off(&self) {
+        self.ending.store(true, Ordering::Release);
     }
 
     /// One connection, from its handshake to its end.
@@ -82,7 +104,11 @@ impl Server {
             async move {
                 let _busy = (activity.begin(), busy);
                 let _work = server.ground.tasks.begin();
-                Ok::<_, Infallible>(server.answer(request).await)
+                let mut answer = server.answer(request).await;
+                if !is_h2 && server.ending.load(Ordering::Acquire) {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
             }
         });
         let io = TokioIo::new(stream);

@@ -26,8 +26,9 @@ class Kube:
         )
 
     def apply(self, namespace, *values, check=True):
-        documents = "\n---\n".join(json.dumps(value) for value in values)
-        return self.kubectl("--namespace", namespace, "apply", "--filename", "-", given=documents, check=check)
+        # A List, since an older kubectl takes no separators between documents of JSON.
+        given = json.dumps({"apiVersion": "v1", "kind": "List", "items": values})
+        return self.kubectl("--namespace", namespace, "apply", "--filename", "-", given=given, check=check)
 
     def namespace(self, name):
         self.apply("default", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
