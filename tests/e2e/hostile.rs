@@ -5,11 +5,11 @@ use bearerd::{
     policy::{Action, HostPattern, Policy, Route, Unmatched},
 };
 use http::Request;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use crate::{
     bed::{Bed, STORAGE, World, apis, routed, send_to},
-    client::{Door, empty, get, with},
+    client::{Door, empty, get, with, within},
     raw,
 };
 
@@ -72,8 +72,14 @@ async fn a_deny_that_cannot_be_looked_into_is_no_tunnel() {
 async fn tunnels_count_among_the_connections_that_may_be_open() {
     let bed = Bed::with(|settings| settings.most_clients = 1).await;
     for alpn in [&b"h2"[..], b"http/1.1"] {
-        let first = bed.connect(STORAGE, &[alpn]).await;
-        holds_the_only_seat(&bed, first).await;
+        let mut first = bed.connect(STORAGE, &[alpn]).await;
+        // It asks for nothing, so it makes room for one that does; if it did not count, both would stay.
+        let mut second = raw::proxy(&bed).await;
+        raw::write(&mut second, b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert_eq!(raw::answer(&mut second).await.status(), 204);
+        let mut bytes = [0; 1024];
+        // HTTP/2 has said something of its own before.
+        within("the end of the first", async { while let Ok(1..) = first.read(&mut bytes).await {} }).await;
     }
 }
 
