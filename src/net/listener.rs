@@ -284,7 +284,7 @@ mod tests {
         const MOST: usize = 4;
         let room = Arc::new(Semaphore::new(100));
         let mut open = Open::default();
-        let mut sit = |open: &mut Open| open.sit(room.clone().try_acquire_owned().unwrap());
+        let sit = |open: &mut Open| open.sit(room.clone().try_acquire_owned().unwrap());
         let gone = |seat: &Seat| seat.sitting.end.is_cancelled();
         let (worker, silent) = (sit(&mut open), sit(&mut open));
         drop(worker.busy());
