@@ -13,9 +13,9 @@ use crate::{
     authority::Authority,
     clock::Clock,
     config::{self, Loaded},
-    credential::{Exchange, Source, Spec, Want},
+    credential::{Exchange, Kind, Parameters, Source, Spec, Want},
     net::client::Client,
-    policy::{Action, Connect, Decision, Facts},
+    policy::{Action, Connect, Decision, Facts, TokenKind},
     secret::Secret,
     shutdown::Tasks,
 };
@@ -84,8 +84,8 @@ pub async fn run(loaded: &Loaded, offline: bool, clock: Clock) -> Report {
             None
         }
     };
-    for spec in from_config::credentials(&loaded.settings) {
-        check_credential(&mut report, &spec, exchange.as_ref()).await;
+    for spec in &loaded.settings.credentials {
+        check_credential(&mut report, spec, exchange.as_ref()).await;
     }
     report
 }
@@ -110,7 +110,8 @@ async fn check_credential(report: &mut Report, spec: &Spec, exchange: Option<&Ex
         match source {
             Ok(source) => {
                 let id = source.key_id().unwrap_or("without id");
-                report.add(Mark::Good, format!("key {name}"), format!("{file}: {} (key {id})", source.account()));
+                let account = source.account().unwrap_or("a private key");
+                report.add(Mark::Good, format!("key {name}"), format!("{file}: {account} (key {id})"));
                 usable.push(source);
             }
             Err(problem) => report.add(Mark::Bad, format!("key {name}"), format!("{file}: {problem}")),
@@ -120,10 +121,16 @@ async fn check_credential(report: &mut Report, spec: &Spec, exchange: Option<&Ex
     if usable.is_empty() {
         return;
     }
-    match first_token(&usable, exchange).await {
+    let Some(want) = spec.first_want() else {
+        let names = spec.parameters().join(", ");
+        report.add(Mark::Good, format!("token {name}"), format!("signed for whoever asks, with {names}"));
+        return;
+    };
+    match first_token(&usable, &want, exchange).await {
         Ok(token) => {
-            let minutes = token.lifetime.as_secs() / 60;
-            report.add(Mark::Good, format!("token {name}"), format!("Google gave one for {minutes} min"));
+            let minutes = token.lifetime.as_secs().div_ceil(60);
+            let made = if matches!(want, Want::Jwt(_)) { "signed" } else { "Google gave one" };
+            report.add(Mark::Good, format!("token {name}"), format!("{made} for {minutes} min"));
         }
         Err(error) => report.add(Mark::Bad, format!("token {name}"), format!("{error:#}")),
     }
@@ -157,10 +164,10 @@ fn keys(spec: &Spec) -> Vec<(String, Result<Source, String>)> {
     keys
 }
 
-async fn first_token(sources: &[Source], exchange: &Exchange) -> anyhow::Result<crate::credential::Token> {
+async fn first_token(sources: &[Source], want: &Want, exchange: &Exchange) -> anyhow::Result<crate::credential::Token> {
     let mut last = anyhow::anyhow!("no usable key");
     for source in sources {
-        match source.fetch(&Want::Access, exchange).await {
+        match source.fetch(want, exchange).await {
             Ok(token) => return Ok(token),
             Err(error) => {
                 let advice = advice(error.label()).map(|advice| format!("; {advice}")).unwrap_or_default();
@@ -200,13 +207,49 @@ pub fn exchange(config: &config::Settings, clock: Clock) -> anyhow::Result<Excha
     Ok(Exchange::new(Arc::new(VerifiedPost(client)), clock))
 }
 
+/// Which token somebody wants of a credential, in the words of the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The kind, as routes have it; `None` = what the credential is for.
+    pub token: Option<TokenKind>,
+    /// The audience of an ID token.
+    pub audience: Option<String>,
+    /// Names and values of parameters.
+    pub parameters: Vec<(String, String)>,
+}
+
+impl Wish {
+    fn want(self, spec: &Spec) -> anyhow::Result<Want> {
+        let names = spec.parameters();
+        let kind = self.token.unwrap_or_else(|| match spec.kind {
+            _ if self.audience.is_some() => TokenKind::Id,
+            Kind::ServiceAccountKey { .. } => TokenKind::Access,
+            Kind::SignedJwt { .. } => TokenKind::Jwt,
+        });
+        let parameters = Parameters::new(self.parameters, &names).map_err(|error| {
+            let list = names.iter().map(|name| format!(" --parameter {name}=VALUE")).collect::<String>();
+            anyhow::anyhow!("{error}{}", if list.is_empty() { list } else { format!("; want{list}") })
+        })?;
+        match (kind, self.audience) {
+            (TokenKind::Id, None) => {
+                anyhow::bail!("an ID token is for somebody; want --audience, such as a service's URL")
+            }
+            (TokenKind::Id, Some(audience)) => Ok(Want::Id(audience.into())),
+            (_, Some(_)) => anyhow::bail!("--audience goes with --token id only"),
+            (TokenKind::Access, None) => Ok(Want::Access),
+            (TokenKind::SelfSigned, None) => Ok(Want::SelfSigned),
+            (TokenKind::Jwt, None) => Ok(Want::Jwt(parameters)),
+        }
+    }
+}
+
 /// One token of the credential called `name`.
 ///
 /// # Errors
 /// Why there is none.
-pub async fn mint(config: &config::Settings, name: &str, exchange: &Exchange) -> anyhow::Result<Secret> {
-    let specs = from_config::credentials(config);
-    let spec = specs.iter().find(|spec| spec.name.as_str() == name).context("no such credential")?;
+pub async fn mint(config: &config::Settings, name: &str, wish: Wish, exchange: &Exchange) -> anyhow::Result<Secret> {
+    let spec = config.credentials.iter().find(|spec| spec.name.as_str() == name).context("no such credential")?;
+    let want = wish.want(spec)?;
     let mut usable = Vec::new();
     let mut problems = Vec::new();
     for (file, source) in keys(spec) {
@@ -216,7 +259,7 @@ pub async fn mint(config: &config::Settings, name: &str, exchange: &Exchange) ->
         }
     }
     anyhow::ensure!(!usable.is_empty(), "no usable key: {}", problems.join("; "));
-    Ok(first_token(&usable, exchange).await?.secret)
+    Ok(first_token(&usable, &want, exchange).await?.secret)
 }
 
 /// What would happen to a request, in words.

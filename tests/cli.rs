@@ -126,8 +126,8 @@ fn a_webhook_that_cannot_start_says_what_is_missing() {
 #[test]
 fn a_configuration_in_the_environment_counts_like_a_file_and_beside_none() {
     let with = |args: &[&str], text: &str| outcome(&bearerd(args).env("BEARERD_CONFIG_TEXT", text).output().unwrap());
-    let explain = ["explain", "GET", "https://x.run.app/"];
-    let (status, out, err) = with(&explain, r#"{"routes":[{"name":"mine","hosts":["x.run.app"]}]}"#);
+    let explain = ["explain", "GET", "https://x.example.org/"];
+    let (status, out, err) = with(&explain, r#"{"routes":[{"name":"mine","hosts":["x.example.org"]}]}"#);
     assert!(status == 0 && out.contains("mine"), "{out}{err}");
     let (status, out, err) = with(&["check", "--offline"], "workers: none");
     assert_eq!((status, out.as_str()), (1, ""), "{err}");

@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use super::{Listeners, Metadata, Settings, Upstream, WaitFor, limits, trust};
 use crate::{
     config::{self, MetadataMode},
-    credential::{CredentialName, Kind, Spec},
     net::{dial, parent::ParentProxy},
     policy::Policy,
     tls, token,
@@ -30,7 +29,7 @@ pub fn settings(config: &config::Settings) -> anyhow::Result<Settings> {
         .transpose()?;
     let parent = parent(config, extra_roots.as_deref())?;
     Ok(Settings {
-        credentials: credentials(config),
+        credentials: config.credentials.clone(),
         refresh: token::Settings { availability: config.availability },
         policy: policy(config),
         upstream: Upstream { dial: dial::Settings { connect_to: connect_to(config), parent }, extra_roots },
@@ -56,19 +55,6 @@ pub fn settings(config: &config::Settings) -> anyhow::Result<Settings> {
         drain: config.drain,
         log_level: Some(config.log_level.as_str().to_owned()),
     })
-}
-
-/// The credentials' specifications.
-pub fn credentials(config: &config::Settings) -> Vec<Spec> {
-    let spec = |credential: &config::CredentialSettings| Spec {
-        name: CredentialName::new(&credential.name),
-        kind: Kind::ServiceAccountKey {
-            path: credential.path.clone(),
-            scopes: credential.scopes.clone(),
-            subject: credential.subject.clone(),
-        },
-    };
-    config.credentials.iter().map(spec).collect()
 }
 
 /// The policy.

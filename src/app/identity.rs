@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::Shared;
 use crate::{
-    credential::{CredentialName, Kind, Want},
+    credential::{CredentialName, Want},
     metadata_server::{Handout, Mode, Pod, TokenSource, Unavailable},
     policy::Placeholder,
 };
@@ -43,12 +43,11 @@ fn pod(shared: &Shared) -> Option<Arc<Pod>> {
     let spec = default_credential(&settings)?;
     let status = shared.tokens.status().into_iter().find(|status| status.name == spec.name)?;
     let key = status.keys.first()?;
-    let Kind::ServiceAccountKey { scopes, .. } = &spec.kind;
     Some(Arc::new(Pod {
         project_id: key.project.clone(),
-        email: key.account.clone(),
+        email: key.account.clone()?,
         unique_id: None,
-        scopes: scopes.clone(),
+        scopes: spec.kind.scopes().to_vec(),
         universe_domain: "googleapis.com".to_owned(),
         name: "bearerd".to_owned(),
         zone: None,
@@ -57,10 +56,11 @@ fn pod(shared: &Shared) -> Option<Arc<Pod>> {
     }))
 }
 
-/// The one named `default`, else the first.
+/// The one named `default`, else the first, of those that give access tokens.
 fn default_credential(settings: &super::Settings) -> Option<&crate::credential::Spec> {
-    let named = settings.credentials.iter().find(|spec| spec.name.as_str() == "default");
-    named.or_else(|| settings.credentials.first())
+    let mut credentials = settings.credentials.iter().filter(|spec| spec.first_want() == Some(Want::Access));
+    let named = credentials.clone().find(|spec| spec.name.as_str() == "default");
+    named.or_else(|| credentials.next())
 }
 
 /// Real tokens for `metadata.mode: token`.

@@ -42,7 +42,7 @@ impl Events for Observer {
         let name = credential.as_str();
         self.metrics.token_refreshes.with_label_values(&[name]).inc();
         self.metrics.token_refresh_duration.observe(took.as_secs_f64());
-        if *want == Want::Access {
+        if want.is_main() {
             let expires_at = i64::try_from(expires_at).unwrap_or(i64::MAX);
             self.metrics.token_expiry.with_label_values(&[name]).set(expires_at);
             self.ready.met(&token_condition(name));

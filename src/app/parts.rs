@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    credential::{CredentialName, Want},
     net::{
         client::Client,
         dial::{Dialer, SharedDialer},
@@ -20,7 +19,7 @@ use crate::{
         verified::TlsPolicies,
     },
     policy::{self, Action},
-    proxy::Live,
+    proxy::{Live, Supply},
     tls,
     token::{Setup, Tokens},
 };
@@ -62,7 +61,7 @@ pub(super) fn tokens(
         if settings.wait_for != WaitFor::Listening {
             ground.ready.wait_for(&key_condition(name), "no readable key yet");
         }
-        if settings.wait_for == WaitFor::Token {
+        if settings.wait_for == WaitFor::Token && spec.first_want().is_some() {
             ground.ready.wait_for(&token_condition(name), "no token yet");
         }
     }
@@ -77,11 +76,8 @@ pub(super) fn tokens(
 /// Policy and the tokens that its routes need.
 pub(super) fn live(settings: &Settings, tokens: &Tokens) -> Live {
     let injecting = settings.policy.routes().iter().filter(|route| route.action == Action::Inject);
-    let handles = injecting.filter_map(|route| {
-        let handle = tokens.handle(&CredentialName::new(&route.credential), &Want::Access)?;
-        Some((route.name.clone(), handle))
-    });
-    Live { handles: handles.collect::<HashMap<_, _>>(), policy: settings.policy.clone() }
+    let supplies = injecting.filter_map(|route| Some((route.name.clone(), Arc::new(Supply::new(route, tokens)?))));
+    Live { supplies: supplies.collect::<HashMap<_, _>>(), policy: settings.policy.clone() }
 }
 
 /// The pod's CA and files. Without them nothing is intercepted, and `/startupz` says why.

@@ -109,8 +109,8 @@ impl Shared {
         let key = status.keys.first();
         Credential {
             name: status.name.as_str().to_owned(),
-            kind: "serviceAccountKey".to_owned(),
-            email: key.map(|key| key.account.clone()),
+            kind: status.kind.to_owned(),
+            email: key.and_then(|key| key.account.clone()),
             key_id: slot.and_then(|slot| slot.key_id.clone()).or_else(|| key.and_then(|key| key.key_id.clone())),
             state: slot.map_or(TokenState::None, state),
             token: slot.and_then(|slot| self.token(now, slot)),

@@ -116,6 +116,15 @@ pub(super) struct TokenArgs {
     /// The credential's name in the configuration
     #[arg(default_value = "default")]
     pub(super) name: String,
+    /// Which kind: access, selfSigned, id or jwt [default: what the credential is for]
+    #[arg(long, value_name = "KIND", value_parser = config::token_kind)]
+    pub(super) token: Option<crate::policy::TokenKind>,
+    /// Whom an ID token is for, such as the URL of a Cloud Run service
+    #[arg(long)]
+    pub(super) audience: Option<String>,
+    /// A parameter of the credential's claims; may be repeated
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+    pub(super) parameters: Vec<(String, String)>,
     /// Prints 'Authorization: Bearer …' instead of the bare token
     #[arg(long)]
     pub(super) header: bool,
@@ -287,4 +296,9 @@ impl SourceArgs {
             anyhow::anyhow!("{}", lines.join("\n"))
         })
     }
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("want NAME=VALUE, such as vehicleId=v1")?;
+    Ok((name.to_owned(), value.to_owned()))
 }

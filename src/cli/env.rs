@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode};
 
 use super::EnvArgs;
 use crate::{
-    app::{Metadata, from_config},
+    app::Metadata,
     config,
     environment::{self, Existing, Proxy, Trust, Wanted},
     watch,
@@ -60,7 +60,7 @@ pub(super) fn existing() -> BTreeMap<String, Existing> {
 
 /// The project of the first key that can be read.
 pub(super) fn project(settings: &config::Settings) -> Option<String> {
-    from_config::credentials(settings).iter().find_map(|spec| {
+    settings.credentials.iter().find_map(|spec| {
         let found = watch::look(spec.path());
         found.files.iter().find_map(|file| {
             let source = spec.load(file.content.as_ref().ok()?).ok()?;

@@ -40,8 +40,8 @@ pub(super) fn main(args: &ExecArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(status));
     }
     let loaded = args.source.load()?;
-    for spec in from_config::credentials(&loaded.settings) {
-        if let Some(why) = check::unusable(&spec) {
+    for spec in &loaded.settings.credentials {
+        if let Some(why) = check::unusable(spec) {
             anyhow::bail!("credential '{}' has no usable key: {why}", spec.name.as_str());
         }
     }

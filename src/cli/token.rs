@@ -13,7 +13,7 @@ pub(super) fn main(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let names: Vec<&str> = loaded.settings.credentials.iter().map(|credential| credential.name.as_str()).collect();
     anyhow::ensure!(names.contains(&args.name.as_str()), unknown(&args.name, &names));
     let runtime = process::runtime(1)?;
-    let minted = runtime.block_on(mint(&loaded.settings, &args.name));
+    let minted = runtime.block_on(mint(&loaded.settings, args));
     let token = match minted {
         Err(error) if !args.source.is_given() => anyhow::bail!("{error:#}; {}", super::GIVE_A_KEY),
         minted => minted?,
@@ -23,9 +23,11 @@ pub(super) fn main(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn mint(settings: &config::Settings, name: &str) -> anyhow::Result<crate::secret::Secret> {
+async fn mint(settings: &config::Settings, args: &TokenArgs) -> anyhow::Result<crate::secret::Secret> {
     let exchange = check::exchange(settings, Clock::system())?;
-    check::mint(settings, name, &exchange).await
+    let TokenArgs { token, audience, parameters, .. } = args;
+    let wish = check::Wish { token: *token, audience: audience.clone(), parameters: parameters.clone() };
+    check::mint(settings, &args.name, wish, &exchange).await
 }
 
 fn unknown(name: &str, names: &[&str]) -> String {

@@ -55,8 +55,8 @@ vocabulary! {
     "secret-name" Injector "app-google-key" "the Secret that holds the key";
     "secret-key" Injector "key.json" "the file in it";
     "scopes" Sidecar "cloud-platform,devstorage.read_only" "scopes of the token, short or full";
-    "hosts" Sidecar "storage.googleapis.com,*.run.app" "hosts of the default route";
-    "route." Sidecar "hosts=*.run.app action=inject" "a route of one line";
+    "hosts" Sidecar "storage.googleapis.com,pubsub.googleapis.com" "hosts of the default route";
+    "route." Sidecar "hosts=*.run.app token=id" "a route of one line";
     "mode" Injector "proxy" "how traffic gets in: proxy, endpoint or transparent";
     "endpoint." Sidecar "listen=14200 upstream=pubsub.googleapis.com" "a local port that is one API";
     "metadata" Sidecar "placeholder" "what the metadata server hands out: off, placeholder or token";
@@ -134,7 +134,7 @@ fn entry(name: &str, value: &str, place: &Place, found: &mut Annotations, report
     }
     let Some(mark) = place.at else { return };
     let node = match annotation.name {
-        "scopes" | "hosts" => Node { at: mark, kind: list(value, mark) },
+        "scopes" | "hosts" => Node { at: mark, is_plain: false, kind: list(value, mark) },
         "route." | "endpoint." => match one_line(value, mark) {
             Some(node) => node,
             None => return report.problem(place, format!("want name=value pairs such as {}", annotation.example)),
@@ -217,15 +217,15 @@ fn one_line(value: &str, at: Mark) -> Option<Node> {
     let pair = |pair: &str| {
         let (name, value) = pair.split_once('=')?;
         let is_list = matches!(name, "hosts" | "methods" | "paths");
-        let node = if is_list { Node { at, kind: list(value, at) } } else { text(value, at) };
+        let node = if is_list { Node { at, is_plain: false, kind: list(value, at) } } else { text(value, at) };
         Some((Key { at, name: name.to_owned() }, node))
     };
     let fields: Option<Vec<_>> = value.split_whitespace().map(pair).collect();
-    Some(Node { at, kind: Kind::Map(fields?) })
+    Some(Node { at, is_plain: false, kind: Kind::Map(fields?) })
 }
 
 fn text(value: &str, at: Mark) -> Node {
-    Node { at, kind: Kind::Text(value.to_owned()) }
+    Node { at, is_plain: false, kind: Kind::Text(value.to_owned()) }
 }
 
 /// One `key="value"`, as the kubelet writes it: the value is quoted as Go does.

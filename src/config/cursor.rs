@@ -12,6 +12,17 @@ pub(super) struct Cursor<'a> {
     path: String,
 }
 
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written<'a> {
+    Nothing,
+    /// Without quotes.
+    Plain(&'a str),
+    Quoted(&'a str),
+    List,
+    Map,
+}
+
 /// The fields of a mapping whose names are all known.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
@@ -126,6 +137,17 @@ impl<'a> Cursor<'a> {
                 report.problem(&self.place(), "want a single value");
                 None
             }
+        }
+    }
+
+    /// What is written here, for values whose shape is the user's.
+    pub(super) fn written(&self) -> Written<'a> {
+        match &self.node.kind {
+            Kind::Null => Written::Nothing,
+            Kind::Text(text) if self.node.is_plain => Written::Plain(text),
+            Kind::Text(text) => Written::Quoted(text),
+            Kind::List(_) => Written::List,
+            Kind::Map(_) => Written::Map,
         }
     }
 

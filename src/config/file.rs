@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use super::{
+    credential,
     cursor::{Cursor, Fields},
     problem::{Place, Report},
     settings::{
-        ConnectTo, CredentialSettings, EndpointSettings, ListenerSettings, MetadataMode, TrustSettings,
-        UpstreamSettings, default_zone,
+        ConnectTo, EndpointSettings, ListenerSettings, MetadataMode, TrustSettings, UpstreamSettings, default_zone,
     },
     value,
 };
 use crate::{
-    policy::{Action, ClientAuthorization, DEFAULT_CREDENTIAL, HostPattern, Route, TokenKind, Unmatched},
+    credential::Spec,
+    policy::{Action, ClientAuthorization, DEFAULT_CREDENTIAL, Fallback, HostPattern, Route, TokenKind, Unmatched},
     shutdown::DrainSettings,
 };
 
@@ -26,7 +27,7 @@ pub(super) struct Placed<T> {
 /// What a file says. `None` = it says nothing.
 #[derive(Debug, Default)]
 pub(super) struct File {
-    pub(super) credentials: Option<Vec<Placed<CredentialSettings>>>,
+    pub(super) credentials: Option<Vec<Placed<Spec>>>,
     pub(super) routes: Option<Vec<PlacedRoute>>,
     pub(super) unmatched: Option<Unmatched>,
     pub(super) allow: Vec<HostPattern>,
@@ -49,6 +50,7 @@ pub(super) struct PlacedRoute {
     pub(super) place: Place,
     pub(super) hosts: Vec<Place>,
     pub(super) credential: Place,
+    pub(super) token: Place,
 }
 
 /// Reads the whole file.
@@ -57,7 +59,7 @@ pub(super) fn read(root: &Cursor<'_>, report: &mut Report) -> File {
     let mut file = File::default();
     if let Some(section) = fields.optional("credentials") {
         let items = section.items(MOST_CREDENTIALS, report);
-        file.credentials = Some(items.iter().filter_map(|item| credential(item, report)).collect());
+        file.credentials = Some(items.iter().filter_map(|item| credential::read(item, report)).collect());
     }
     if let Some(section) = fields.optional("routes") {
         let items = section.items(MOST_ROUTES, report);
@@ -115,35 +117,6 @@ fn running(fields: &Fields<'_>, file: &mut File, report: &mut Report) {
     }
 }
 
-/// One that is wrong keeps its name, so that routes are not called wrong for it too.
-fn credential(cursor: &Cursor<'_>, report: &mut Report) -> Option<Placed<CredentialSettings>> {
-    let fields = cursor.fields(&["name", "serviceAccountKey"], KINDS_TO_COME, report);
-    let name = fields.required("name", report).and_then(|name| name.parse(report, value::name));
-    let mut value = CredentialSettings::default();
-    match fields.optional("serviceAccountKey") {
-        Some(key) => service_account_key(key, &mut value, report),
-        None if fields.is_partial => {}
-        None => report.problem(&fields.place, "no kind of credential, want serviceAccountKey: {path: ...}"),
-    }
-    value.name = name?;
-    Some(Placed { value, place: cursor.place() })
-}
-
-fn service_account_key(cursor: &Cursor<'_>, value: &mut CredentialSettings, report: &mut Report) {
-    let fields = cursor.fields(&["path", "scopes", "subject", "signBlob"], &[], report);
-    if let Some(path) = fields.required("path", report).and_then(|path| path.parse(report, value::path)) {
-        value.path = path;
-    }
-    value.subject = fields.parse_or("subject", None, report, value::subject);
-    fields.parse_or("signBlob", (), report, |text| match text {
-        "off" => Ok(()),
-        _ => Err("want off: signedUrl is not in this version"),
-    });
-    let Some(scopes) = fields.optional("scopes") else { return };
-    let items = scopes.some_items(MOST_SCOPES, "no scopes, want at least one such as cloud-platform", report);
-    value.scopes = items.iter().filter_map(|item| item.parse(report, value::scope)).collect();
-}
-
 fn file_route(cursor: &Cursor<'_>, report: &mut Report) -> Option<PlacedRoute> {
     let fields = cursor.fields(ROUTE_WITH_NAME, &[], report);
     let name = fields.required("name", report).and_then(|name| name.parse(report, value::name));
@@ -165,13 +138,8 @@ pub(super) fn route(name: String, fields: &Fields<'_>, report: &mut Report) -> O
     }
     let default = Route::google_apis(hosts);
     let credential_place = fields.optional("credential").map_or_else(|| fields.place.clone(), Cursor::place);
-    let only = |text: &str, accepted: &str, message: &'static str| if text == accepted { Ok(()) } else { Err(message) };
-    fields.parse_or("fallback", (), report, |text| {
-        only(text, "none", "want none: the fallback selfSigned is not in this version")
-    });
-    fields.parse_or("audience", (), report, |text| {
-        only(text, "", "want none: only ID tokens have an audience, and they are not in this version")
-    });
+    let token_place = fields.optional("token").map_or_else(|| fields.place.clone(), Cursor::place);
+    let optional_audience = |text: &str| if text.is_empty() { Ok(None) } else { value::audience(text).map(Some) };
     let route = Route {
         name,
         methods: fields.list("methods", MOST_METHODS, report, value::method).unwrap_or_default(),
@@ -179,6 +147,8 @@ pub(super) fn route(name: String, fields: &Fields<'_>, report: &mut Report) -> O
         action: fields.parse_or("action", Action::Inject, report, value::action),
         credential: fields.parse_or("credential", DEFAULT_CREDENTIAL.to_owned(), report, value::name),
         token: fields.parse_or("token", TokenKind::Access, report, value::token),
+        audience: fields.parse_or("audience", None, report, optional_audience),
+        fallback: fields.parse_or("fallback", Fallback::None, report, value::fallback),
         header: fields.parse_or("header", default.header.clone(), report, value::token_header),
         client_authorization: fields.parse_or(
             "clientAuthorization",
@@ -194,6 +164,7 @@ pub(super) fn route(name: String, fields: &Fields<'_>, report: &mut Report) -> O
         place: fields.place.clone(),
         hosts: places,
         credential: credential_place,
+        token: token_place,
     })
 }
 
@@ -265,9 +236,6 @@ const SECTIONS: &[&str] = &[
     "refresh",
     "drain",
 ];
-
-const KINDS_TO_COME: &[&str] =
-    &["externalAccount", "impersonation", "metadataServer", "authorizedUser", "downscoped", "signedJwt"];
 
 /// Everything a route has; an annotation carries all but the name.
 const ROUTE_WITH_NAME: &[&str] = &[

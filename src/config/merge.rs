@@ -1,16 +1,19 @@
 //! Defaults, file, annotations and flags into one set of settings, checked against each other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     Flags,
     annotations::Annotations,
     file::{File, LISTENERS, MOST_ENDPOINTS, MOST_ROUTES, Placed, PlacedRoute, default_allow},
     problem::{Place, Report, unknown},
-    settings::{CredentialSettings, MetadataMode, PolicySettings, Settings, default_zone},
-    value,
+    settings::{DEFAULT_KEY, MetadataMode, PolicySettings, Settings, default_credential, default_zone},
+    tokens, value,
 };
-use crate::policy::{Action, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, HostPattern, Route, Unmatched};
+use crate::{
+    credential::{Kind, Spec},
+    policy::{Action, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, HostPattern, Route, TokenKind, Unmatched},
+};
 
 /// The reports of the three sources.
 pub(super) struct Reports<'a> {
@@ -80,36 +83,39 @@ fn allow(file: &File, flags: &Flags, report: &mut Report) -> Vec<HostPattern> {
     }
 }
 
-fn credentials(
-    file: &File,
-    annotations: &Annotations,
-    key: Option<&PathBuf>,
-    report: &mut Report,
-) -> Vec<CredentialSettings> {
+fn credentials(file: &File, annotations: &Annotations, key: Option<&PathBuf>, report: &mut Report) -> Vec<Spec> {
     let mut credentials = match &file.credentials {
         Some(listed) => {
-            distinct(listed.iter().map(|placed| (&placed.value.name, &placed.place)), "credential", report);
+            distinct(listed.iter().map(|placed| (placed.value.name.as_str(), &placed.place)), "credential", report);
             listed.iter().map(|placed| placed.value.clone()).collect()
         }
-        None => vec![CredentialSettings::default()],
+        None => vec![default_credential(DEFAULT_KEY.into())],
     };
-    if let Some(path) = key {
-        match credentials.iter_mut().find(|credential| credential.name == DEFAULT_CREDENTIAL) {
-            Some(credential) => credential.path.clone_from(path),
-            None => credentials.push(CredentialSettings { path: path.clone(), ..CredentialSettings::default() }),
+    let named = credentials.iter().position(|credential| credential.name.as_str() == DEFAULT_CREDENTIAL);
+    if let Some(key) = key {
+        match named {
+            Some(at) => set_key(&mut credentials[at], key),
+            None => credentials.push(default_credential(key.clone())),
         }
     }
-    if let Some(scopes) = &annotations.scopes {
-        let by_name = credentials.iter().position(|credential| credential.name == DEFAULT_CREDENTIAL);
-        if let Some(credential) = credentials.get_mut(by_name.unwrap_or_default()) {
-            credential.scopes.clone_from(scopes);
-        }
+    if let Some(chosen) = &annotations.scopes
+        && let Some(Kind::ServiceAccountKey { scopes, .. }) =
+            credentials.get_mut(named.unwrap_or_default()).map(|credential| &mut credential.kind)
+    {
+        scopes.clone_from(chosen);
     }
     credentials
 }
 
-fn distinct<'a>(names: impl Iterator<Item = (&'a String, &'a Place)>, what: &str, report: &mut Report) {
-    let mut seen: Vec<&String> = Vec::new();
+/// `--key` says where the key of the credential `default` lies, whatever it is used for.
+fn set_key(credential: &mut Spec, key: &Path) {
+    match &mut credential.kind {
+        Kind::ServiceAccountKey { path, .. } | Kind::SignedJwt { path, .. } => key.clone_into(path),
+    }
+}
+
+fn distinct<'a>(names: impl Iterator<Item = (&'a str, &'a Place)>, what: &str, report: &mut Report) {
+    let mut seen: Vec<&str> = Vec::new();
     for (name, place) in names {
         if seen.contains(&name) {
             report.problem(place, format!("a second {what} named '{name}', want distinct names"));
@@ -121,7 +127,7 @@ fn distinct<'a>(names: impl Iterator<Item = (&'a String, &'a Place)>, what: &str
 fn routes(
     file: &File,
     annotations: &Annotations,
-    credentials: &[CredentialSettings],
+    credentials: &[Spec],
     allow: &[HostPattern],
     reports: &mut Reports<'_>,
 ) -> Vec<Route> {
@@ -132,9 +138,15 @@ fn routes(
         let hosts = if zone.iter().all(|host| covered(host, allow)) { zone } else { allow.to_vec() };
         let places = vec![place.clone(); hosts.len()];
         let route = Route::google_apis(hosts);
-        vec![PlacedRoute { route, place: place.clone(), hosts: places, credential: place.clone() }]
+        vec![PlacedRoute {
+            route,
+            place: place.clone(),
+            hosts: places,
+            credential: place.clone(),
+            token: place.clone(),
+        }]
     });
-    distinct(listed.iter().map(|placed| (&placed.route.name, &placed.place)), "route", reports.file);
+    distinct(listed.iter().map(|placed| (placed.route.name.as_str(), &placed.place)), "route", reports.file);
     for placed in &listed {
         check_route(placed, credentials, allow, reports.file);
     }
@@ -147,7 +159,11 @@ fn routes(
             reports.annotations.problem(&placed.place, "a route of the file has this name, want another");
         }
     }
-    distinct(annotations.routes.iter().map(|placed| (&placed.route.name, &placed.place)), "route", reports.annotations);
+    distinct(
+        annotations.routes.iter().map(|placed| (placed.route.name.as_str(), &placed.place)),
+        "route",
+        reports.annotations,
+    );
     if listed.len() + annotations.routes.len() > 2 * MOST_ROUTES {
         reports.annotations.problem(&Place::default(), format!("more than {MOST_ROUTES} routes"));
     }
@@ -162,17 +178,33 @@ fn covered(host: &HostPattern, allow: &[HostPattern]) -> bool {
     allow.iter().any(|pattern| pattern.covers(host))
 }
 
-fn check_route(placed: &PlacedRoute, credentials: &[CredentialSettings], allow: &[HostPattern], report: &mut Report) {
+fn check_route(placed: &PlacedRoute, credentials: &[Spec], allow: &[HostPattern], report: &mut Report) {
     let PlacedRoute { route, hosts, credential, .. } = placed;
     if route.action != Action::Inject {
         return;
     }
-    if !credentials.iter().any(|known| known.name == route.credential) {
-        let names = credentials.iter().map(|known| known.name.as_str());
-        report.problem(credential, unknown("credential", &route.credential, names));
+    match credentials.iter().find(|known| known.name.as_str() == route.credential) {
+        Some(spec) => check_token(placed, spec, report),
+        None => {
+            let names = credentials.iter().map(|known| known.name.as_str());
+            report.problem(credential, unknown("credential", &route.credential, names));
+        }
     }
     for (host, place) in route.hosts.iter().zip(hosts) {
         check_ceiling(host, place, allow, report);
+    }
+}
+
+/// Whether the credential gives what the route wants, and the route's hosts may see it.
+fn check_token(placed: &PlacedRoute, spec: &Spec, report: &mut Report) {
+    let PlacedRoute { route, hosts, token, .. } = placed;
+    if let Err(message) = tokens::given(&spec.kind, route) {
+        report.problem(token, message);
+    }
+    for (host, place) in route.hosts.iter().zip(hosts) {
+        if let Err(message) = tokens::sent(host, route.token) {
+            report.problem(place, message);
+        }
     }
 }
 
@@ -188,8 +220,12 @@ fn check_ceiling(host: &HostPattern, place: &Place, allow: &[HostPattern], repor
 
 /// `bearerd.dev/hosts` is about the default route; a file with routes of its own has no such thing.
 fn set_hosts(listed: &mut [PlacedRoute], hosts: &[Placed<HostPattern>], allow: &[HostPattern], report: &mut Report) {
+    let token = listed.iter().find(|placed| placed.route.name == DEFAULT_ROUTE).map(|placed| placed.route.token);
     for host in hosts {
         check_ceiling(&host.value, &host.place, allow, report);
+        if let Err(message) = tokens::sent(&host.value, token.unwrap_or(TokenKind::Access)) {
+            report.problem(&host.place, message);
+        }
     }
     match listed.iter_mut().find(|placed| placed.route.name == DEFAULT_ROUTE) {
         Some(placed) => placed.route.hosts = hosts.iter().map(|host| host.value.clone()).collect(),

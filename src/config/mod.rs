@@ -15,11 +15,13 @@ use std::{
 
 mod annotations;
 mod changes;
+mod credential;
 mod cursor;
 mod file;
 mod merge;
 mod problem;
 mod settings;
+mod tokens;
 mod value;
 mod yaml;
 
@@ -27,8 +29,8 @@ pub use annotations::{ANNOTATIONS, Annotation, PREFIX, Reader, is_near_miss, loo
 pub use changes::needs_restart;
 pub use problem::{Problem, is_plain, nearest};
 pub use settings::{
-    ConnectTo, CredentialSettings, EndpointSettings, ListenerSettings, LogLevel, MetadataMode, ParentProxy,
-    PolicySettings, Settings, TrustSettings, UpstreamSettings, WaitFor,
+    ConnectTo, EndpointSettings, ListenerSettings, LogLevel, MetadataMode, ParentProxy, PolicySettings, Settings,
+    TrustSettings, UpstreamSettings, WaitFor,
 };
 pub use yaml::{Mark, Places};
 
@@ -177,6 +179,14 @@ impl Sources {
 /// Says what is accepted.
 pub fn duration(text: &str) -> Result<Duration, String> {
     value::duration(text)
+}
+
+/// A kind of token, as flags and routes write it.
+///
+/// # Errors
+/// Says what is accepted.
+pub fn token_kind(text: &str) -> Result<crate::policy::TokenKind, String> {
+    value::token(text)
 }
 
 /// Reads a whole text file that is not larger than `most`.

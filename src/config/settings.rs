@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     authority::Authority,
+    credential::{Kind, Spec},
     policy::{DEFAULT_CREDENTIAL, HostPattern, Policy, Route, Unmatched},
     secret::Secret,
     shutdown::DrainSettings,
@@ -18,7 +19,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// What tokens are made with; names are distinct.
-    pub credentials: Vec<CredentialSettings>,
+    pub credentials: Vec<Spec>,
     /// Which requests get one.
     pub policy: PolicySettings,
     /// The doors.
@@ -43,19 +44,6 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// The annotations that the injector made this pod by, with their values; `None` where annotations are not read.
     pub shape: Option<BTreeMap<String, String>>,
-}
-
-/// One service-account key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CredentialSettings {
-    /// Its name in routes, logs and metrics.
-    pub name: String,
-    /// A key file, or a directory of them.
-    pub path: PathBuf,
-    /// Full scope URLs.
-    pub scopes: Vec<String>,
-    /// Whom to act as, by domain-wide delegation.
-    pub subject: Option<String>,
 }
 
 /// What [`Policy`] is built of.
@@ -238,7 +226,7 @@ impl Default for Settings {
     fn default() -> Self {
         let zone = default_zone();
         Self {
-            credentials: vec![CredentialSettings::default()],
+            credentials: vec![default_credential(DEFAULT_KEY.into())],
             policy: PolicySettings {
                 routes: vec![Route::google_apis(zone.clone())],
                 unmatched: Unmatched::Pass,
@@ -259,16 +247,14 @@ impl Default for Settings {
     }
 }
 
-impl Default for CredentialSettings {
-    fn default() -> Self {
-        Self {
-            name: DEFAULT_CREDENTIAL.to_owned(),
-            path: "/var/run/secrets/bearerd/default".into(),
-            scopes: vec![CLOUD_PLATFORM.to_owned()],
-            subject: None,
-        }
-    }
+/// The one credential of a sidecar that was told nothing.
+pub(super) fn default_credential(path: PathBuf) -> Spec {
+    let scopes = vec![CLOUD_PLATFORM.to_owned()];
+    Spec { name: DEFAULT_CREDENTIAL.into(), kind: Kind::ServiceAccountKey { path, scopes, subject: None } }
 }
+
+/// Where its key lies.
+pub(super) const DEFAULT_KEY: &str = "/var/run/secrets/bearerd/default";
 
 impl Default for ListenerSettings {
     fn default() -> Self {

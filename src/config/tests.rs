@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::*;
 use crate::{
     authority::{Authority, Host},
+    credential::Kind,
     policy::{Action, ClientAuthorization, HostPattern, Unmatched},
 };
 
@@ -102,7 +103,7 @@ fn the_contract_is_the_default_plus_its_endpoint() {
 fn a_key_alone_is_enough() {
     let flags = Flags { key: Some("/keys".into()), ..Flags::default() };
     let settings = good(&Sources { flags, ..Sources::default() });
-    assert_eq!(settings.credentials[0].path, PathBuf::from("/keys"));
+    assert_eq!(settings.credentials[0].path(), PathBuf::from("/keys"));
     let default = Settings::default();
     assert_eq!(Settings { credentials: default.credentials.clone(), ..settings }, default);
 }
@@ -169,13 +170,20 @@ fn each_wrong_value_names_its_place_and_what_is_accepted() {
         ("routes: [{name: a, hosts: ['a.test:443']}]", "routes[0].hosts[0]: a port in a host pattern"),
         ("routes: [{name: a, hosts: [a.test], methods: [get]}]", "routes[0].methods[0]: want a method in capitals"),
         ("routes: [{name: a, hosts: [a.test], paths: [v1]}]", "routes[0].paths[0]: want a prefix"),
-        ("routes: [{name: a, hosts: [a.test], token: id}]", "routes[0].token: want access: other kinds"),
+        ("routes: [{name: a, hosts: [a.test], token: oauth}]", "routes[0].token: want access, selfSigned, id or jwt"),
+        ("routes: [{name: a, hosts: [a.test], token: jwt}]", "routes[0].token: a serviceAccountKey gives no token"),
+        ("routes: [{name: a, hosts: [a.test], audience: x}]", "routes[0]: audience goes with token: id only"),
+        ("routes: [{name: a, hosts: [a.test], fallback: x}]", "routes[0].fallback: want none or selfSigned"),
+        ("routes: [{name: a, hosts: [x.run.app]}]", "routes[0].hosts[0]: customers' code answers below run.app"),
         ("routes: [{name: a, hosts: [a.test], header: host}]", "routes[0].header: want the name of a header"),
         ("routes: [{name: a, hosts: [a.test], clientAuthorization: x}]", "clientAuthorization: want replace, keep"),
         ("routes: [{name: a, hosts: [a.test]}, {name: a, hosts: [b.test]}]", "routes[1]: a second route named 'a'"),
         ("routes: [{name: a, name: b, hosts: [a.test]}]", "routes[0]: field 'name' is given twice"),
         ("credentials: []", "routes: unknown credential 'default' (accepted: nothing)"),
-        ("credentials: [{name: default}]", "credentials[0]: no kind of credential, want serviceAccountKey"),
+        (
+            "credentials: [{name: default}]",
+            "credentials[0]: no kind of credential, want one of serviceAccountKey, signedJwt",
+        ),
         ("credentials: [{name: default, externalAccount: {}}]", "'externalAccount' is not in this version (accepted:"),
         ("credentials: [{name: default, serviceAccountKey: {path: ''}}]", "serviceAccountKey.path: want the path"),
         ("credentials: [{name: default, serviceAccountKey: {path: /k, scopes: []}}]", "scopes: no scopes"),
@@ -191,7 +199,10 @@ fn each_wrong_value_names_its_place_and_what_is_accepted() {
         ("listeners: {helth: off}", "listeners: unknown field 'helth', did you mean 'health'?"),
         ("endpoints: [{listen: 1, upstream: x.googleapis.com:80}]", "endpoints[0].upstream: want a host name"),
         ("endpoints: [{listen: 1, upstream: 8.8.8.8}]", "endpoints[0].upstream: want a host name"),
-        ("endpoints: [{listen: 1, upstream: x.run.app}]", "endpoints[0].upstream: 'x.run.app' is beyond the hosts"),
+        (
+            "endpoints: [{listen: 1, upstream: x.example.org}]",
+            "endpoints[0].upstream: 'x.example.org' is beyond the hosts",
+        ),
         ("endpoints: [{listen: '10.0.0.1:1', upstream: x.googleapis.com}]", "endpoints[0].listen: not loopback"),
         ("endpoints: [{listen: 14180, upstream: x.googleapis.com}]", "endpoints[0].listen: port 14180 is that of"),
         ("endpoints: [{listen: 1, upstream: x.googleapis.com, path: /}]", "endpoints[0]: unknown field 'path'"),
@@ -218,7 +229,7 @@ credentials:
   - {name: other, serviceAccountKey: {path: /other}}
 routes:
   - name: reports
-    hosts: [app-x.run.app, "*.Example.com."]
+    hosts: [app-x.example.org, "*.Example.com."]
     methods: [GET, POST]
     paths: [/v1/, /v2/]
     action: inject
@@ -244,11 +255,11 @@ drain: {linger: 0s, deadline: 1m30s}
     let settings = good(&sources(yaml));
     let [default, other] = &settings.credentials[..] else { panic!("two credentials") };
     let scopes = ["https://mail.google.com/", "https://www.googleapis.com/auth/devstorage.read_only", "openid"];
-    assert_eq!(default.scopes, scopes);
-    assert_eq!(default.subject.as_deref(), Some("me@example.com"));
-    assert_eq!(other.scopes, ["https://www.googleapis.com/auth/cloud-platform"]);
+    assert_eq!(default.kind.scopes(), scopes);
+    assert!(matches!(&default.kind, Kind::ServiceAccountKey { subject: Some(user), .. } if user == "me@example.com"));
+    assert_eq!(other.kind.scopes(), ["https://www.googleapis.com/auth/cloud-platform"]);
     let route = &settings.policy.routes[0];
-    assert_eq!(hosts(route), ["app-x.run.app", "*.example.com"]);
+    assert_eq!(hosts(route), ["app-x.example.org", "*.example.com"]);
     assert_eq!(route.methods, [http::Method::GET, http::Method::POST]);
     assert_eq!(route.paths, ["/v1/", "/v2/"]);
     assert_eq!((route.action, route.credential.as_str()), (Action::Inject, "other"));
@@ -312,9 +323,9 @@ fn a_key_pasted_into_the_file_is_not_repeated() {
 
 #[test]
 fn credentials_may_go_to_the_files_own_hosts_and_no_further() {
-    let own = "routes: [{name: a, hosts: [x.run.app]}, {name: p, hosts: [pass.test], action: pass}, {name: d, hosts: [deny.test], action: deny}]";
+    let own = "routes: [{name: a, hosts: [x.example.org]}, {name: p, hosts: [pass.test], action: pass}, {name: d, hosts: [deny.test], action: deny}]";
     let allow: Vec<String> = good(&sources(own)).policy.allow.iter().map(ToString::to_string).collect();
-    assert_eq!(allow, ["*.googleapis.com", "x.run.app", "deny.test"]);
+    assert_eq!(allow, ["*.googleapis.com", "x.example.org", "deny.test"]);
     let narrow = "allow: {hosts: [storage.googleapis.com]}\nroutes: [{name: a, hosts: [storage.googleapis.com, pubsub.googleapis.com]}]";
     assert_wrong(
         narrow,
@@ -333,10 +344,10 @@ fn credentials_may_go_to_the_files_own_hosts_and_no_further() {
 fn flags_set_the_ceiling() {
     let flags =
         |hosts: &[&str]| Flags { allow_hosts: hosts.iter().map(|&text| text.to_owned()).collect(), ..Flags::default() };
-    let file = "routes: [{name: a, hosts: [x.run.app]}]";
+    let file = "routes: [{name: a, hosts: [x.example.org]}]";
     let refused = wrong(&Sources { flags: flags(&["*.googleapis.com"]), ..sources(file) });
-    assert!(refused[0].contains("routes[0].hosts[0]: 'x.run.app' is beyond"), "{refused:?}");
-    good(&Sources { flags: flags(&["*.googleapis.com, y.run.app", "x.run.app"]), ..sources(file) });
+    assert!(refused[0].contains("routes[0].hosts[0]: 'x.example.org' is beyond"), "{refused:?}");
+    good(&Sources { flags: flags(&["*.googleapis.com, y.example.org", "x.example.org"]), ..sources(file) });
     let bad = wrong(&Sources { flags: flags(&["*.com"]), ..Sources::default() });
     assert!(bad[0].starts_with("command line: --allow-hosts: a wildcard"), "{bad:?}");
 }
@@ -344,11 +355,14 @@ fn flags_set_the_ceiling() {
 #[test]
 fn annotations_choose_inside_the_ceiling() {
     let settings = good(&annotated(
-        "allow: {hosts: ['*.googleapis.com', '*.run.app']}",
+        "allow: {hosts: ['*.googleapis.com', '*.example.org']}",
         &[
             ("bearerd.dev/scopes", "devstorage.read_only, cloud-platform"),
-            ("bearerd.dev/hosts", "storage.googleapis.com,*.run.app"),
-            ("bearerd.dev/route.reports", "hosts=a.run.app,b.run.app paths=/v1/ methods=GET clientAuthorization=keep"),
+            ("bearerd.dev/hosts", "storage.googleapis.com,*.example.org"),
+            (
+                "bearerd.dev/route.reports",
+                "hosts=a.example.org,b.example.org paths=/v1/ methods=GET clientAuthorization=keep",
+            ),
             ("bearerd.dev/endpoint.pubsub", "listen=14200 upstream=pubsub.googleapis.com"),
             ("bearerd.dev/metadata", "off"),
             ("bearerd.dev/log-level", "debug"),
@@ -358,11 +372,11 @@ fn annotations_choose_inside_the_ceiling() {
             ("kubectl.kubernetes.io/default-container", "app"),
         ],
     ));
-    assert_eq!(settings.credentials[0].scopes.len(), 2);
+    assert_eq!(settings.credentials[0].kind.scopes().len(), 2);
     let names: Vec<_> = settings.policy.routes.iter().map(|route| route.name.as_str()).collect();
     assert_eq!(names, ["reports", "google-apis"]);
-    assert_eq!(hosts(&settings.policy.routes[0]), ["a.run.app", "b.run.app"]);
-    assert_eq!(hosts(&settings.policy.routes[1]), ["storage.googleapis.com", "*.run.app"]);
+    assert_eq!(hosts(&settings.policy.routes[0]), ["a.example.org", "b.example.org"]);
+    assert_eq!(hosts(&settings.policy.routes[1]), ["storage.googleapis.com", "*.example.org"]);
     assert_eq!(settings.policy.routes[0].client_authorization, ClientAuthorization::Keep);
     assert_eq!(settings.endpoints[0].listen.to_string(), "127.0.0.1:14200");
     assert_eq!(settings.metadata, MetadataMode::Off);
@@ -381,7 +395,10 @@ fn flags_win_over_annotations() {
 #[test]
 fn one_wrong_annotation_refuses_the_set() {
     for (annotation, expected) in [
-        (("bearerd.dev/hosts", "*.run.app"), "annotations:1:1: bearerd.dev/hosts[0]: '*.run.app' is beyond the hosts"),
+        (
+            ("bearerd.dev/hosts", "*.example.org"),
+            "annotations:1:1: bearerd.dev/hosts[0]: '*.example.org' is beyond the hosts",
+        ),
         (("bearerd.dev/hosts", " "), "bearerd.dev/hosts: empty, want a value such as storage.googleapis.com"),
         (("bearerd.dev/hosts", "a.googleapis.com,,b.googleapis.com"), "bearerd.dev/hosts[1]: empty host"),
         (("bearerd.dev/scopes", ""), "bearerd.dev/scopes: empty, want a value such as cloud-platform"),
@@ -390,7 +407,10 @@ fn one_wrong_annotation_refuses_the_set() {
         (("bearerd.dev/image", "x"), "unknown annotation 'image'"),
         (("bearerd.dev/upstream", "x"), "unknown annotation 'upstream'"),
         (("bearerd.dev/listeners", "x"), "unknown annotation 'listeners'"),
-        (("bearerd.dev/route.a", "hosts=*.run.app"), "bearerd.dev/route.a.hosts[0]: '*.run.app' is beyond the hosts"),
+        (
+            ("bearerd.dev/route.a", "hosts=*.example.org"),
+            "bearerd.dev/route.a.hosts[0]: '*.example.org' is beyond the hosts",
+        ),
         (("bearerd.dev/route.a", "hosts"), "bearerd.dev/route.a: want name=value pairs such as hosts="),
         (("bearerd.dev/route.a", "host=a.googleapis.com hosts=a.googleapis.com"), "unknown field 'host', did you mean"),
         (("bearerd.dev/route.a", "name=b hosts=a.googleapis.com"), "bearerd.dev/route.a: unknown field 'name'"),
@@ -398,8 +418,8 @@ fn one_wrong_annotation_refuses_the_set() {
         (("bearerd.dev/route.google-apis", "hosts=a.googleapis.com"), "a route of the file has this name"),
         (("bearerd.dev/route.", "hosts=a.googleapis.com"), "bearerd.dev/route.: want a name"),
         (
-            ("bearerd.dev/endpoint.a", "listen=14200 upstream=a.run.app"),
-            "endpoint.a.upstream: 'a.run.app' is beyond the hosts",
+            ("bearerd.dev/endpoint.a", "listen=14200 upstream=a.example.org"),
+            "endpoint.a.upstream: 'a.example.org' is beyond the hosts",
         ),
         (("bearerd.dev/endpoint.a", "listen=0.0.0.0:1 upstream=a.googleapis.com"), "endpoint.a.listen: not loopback"),
         (("bearerd.dev/endpoint.a", "listen=14180 upstream=a.googleapis.com"), "port 14180 is that of listeners.proxy"),
@@ -437,7 +457,7 @@ fn a_near_miss_of_the_prefix_is_told_and_others_are_left_alone() {
     let loaded = load(&annotated(
         "",
         &[
-            ("bearer.dev/hosts", "*.run.app"),
+            ("bearer.dev/hosts", "*.example.org"),
             ("bearerd-dev/log-level", "debug"),
             ("bearerd.io/route.x", "a"),
             ("beard.dev/owner", "me"),
@@ -548,9 +568,9 @@ fn files_are_read_within_bounds() {
 
 #[test]
 fn the_policy_is_built_of_the_settings() {
-    let policy = good(&sources("routes: [{name: a, hosts: [x.run.app]}]")).policy.build();
+    let policy = good(&sources("routes: [{name: a, hosts: [x.example.org]}]")).policy.build();
     let constrained: Vec<_> = policy.allow().iter().map(HostPattern::zone).map(Host::as_str).collect();
-    assert_eq!(constrained, ["googleapis.com", "x.run.app"]);
+    assert_eq!(constrained, ["googleapis.com", "x.example.org"]);
     assert_eq!(policy.routes().len(), 1);
 }
 

@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use super::settings::{LogLevel, MetadataMode, ParentProxy, WaitFor};
 use crate::{
     authority::{Authority, Target},
-    policy::{Action, ClientAuthorization, HostPattern, TokenKind, Unmatched},
+    policy::{Action, ClientAuthorization, Fallback, HostPattern, TokenKind, Unmatched},
     secret::Secret,
 };
 
@@ -183,6 +183,15 @@ pub(super) fn account(text: &str) -> Parsed<String> {
     if good { Ok(text.to_owned()) } else { Err("want an e-mail address such as name@example.com".to_owned()) }
 }
 
+/// Who a token is for: a URL, a client id, a project, or any other name without blanks.
+pub(super) fn audience(text: &str) -> Parsed<String> {
+    if (1..=MOST_AUDIENCE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("want 1 to {MOST_AUDIENCE} visible ASCII characters, such as https://service-x.run.app"))
+    }
+}
+
 pub(super) fn method(text: &str) -> Parsed<Method> {
     let want = || "want a method in capitals such as GET".to_owned();
     if text.is_empty() || text == "CONNECT" || !text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
@@ -247,7 +256,9 @@ macro_rules! choices {
 choices! {
     action -> Action { "inject" => Inject, "pass" => Pass, "deny" => Deny }, "want inject, pass or deny";
     unmatched -> Unmatched { "pass" => Pass, "deny" => Deny }, "want pass or deny";
-    token -> TokenKind { "access" => Access }, "want access: other kinds of token are not in this version";
+    token -> TokenKind { "access" => Access, "selfSigned" => SelfSigned, "id" => Id, "jwt" => Jwt },
+        "want access, selfSigned, id or jwt";
+    fallback -> Fallback { "none" => None, "selfSigned" => SelfSigned }, "want none or selfSigned";
     client_authorization -> ClientAuthorization { "replace" => Replace, "keep" => Keep, "require" => Require },
         "want replace, keep or require";
     metadata_mode -> MetadataMode { "off" => Off, "placeholder" => Placeholder, "token" => Token },
@@ -257,3 +268,5 @@ choices! {
     log_level -> LogLevel { "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace },
         "want error, warn, info, debug or trace";
 }
+
+const MOST_AUDIENCE: usize = 512;

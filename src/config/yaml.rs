@@ -22,6 +22,8 @@ pub struct Mark {
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) at: Mark,
+    /// A text without quotes or tag: what other readers of YAML may take for a number or a boolean.
+    pub(super) is_plain: bool,
     pub(super) kind: Kind,
 }
 
@@ -148,7 +150,7 @@ impl<'a> Builder<'a> {
         loop {
             let (event, at) = self.next()?;
             match event {
-                Event::StreamEnd => return Ok(root.unwrap_or(Node { at, kind: Kind::Null })),
+                Event::StreamEnd => return Ok(root.unwrap_or(Node { at, is_plain: false, kind: Kind::Null })),
                 Event::DocumentStart(..) if root.is_some() => return fail(at, "a second document, want one"),
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
                 event => root = Some(self.node(event, at, 0)?),
@@ -172,10 +174,11 @@ impl<'a> Builder<'a> {
             return fail(at, &format!("nested deeper than {DEEPEST}"));
         }
         self.count(1, at)?;
+        let mut is_plain = false;
         let (kind, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let plain = style == ScalarStyle::Plain && tag.is_none();
-                let is_null = plain && matches!(text.as_ref(), "" | "~" | "null" | "Null" | "NULL");
+                is_plain = style == ScalarStyle::Plain && tag.is_none();
+                let is_null = is_plain && matches!(text.as_ref(), "" | "~" | "null" | "Null" | "NULL");
                 (if is_null { Kind::Null } else { Kind::Text(text.into_owned()) }, anchor)
             }
             Event::SequenceStart(_, anchor, _) => (Kind::List(self.list(depth)?), anchor),
@@ -183,7 +186,7 @@ impl<'a> Builder<'a> {
             Event::Alias(id) => return self.alias(id, at),
             _ => return fail(at, "not YAML: unexpected end"),
         };
-        let node = Node { at, kind };
+        let node = Node { at, is_plain, kind };
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::{
     Class, FetchError, Reason, Token,
@@ -26,28 +28,86 @@ const MOST_TOKEN_BYTES: usize = 16 * 1024;
 ///
 /// Whatever is not a usable token, classified.
 pub fn token(answer: &Answer, sent: Moment) -> Result<Token, FetchError> {
+    usable(accepted(answer)?, sent)
+}
+
+/// The ID token in `answer`, whose request was sent at `sent`, which was `now` (seconds since 1970) for the endpoint.
+/// Its life stands in the token itself.
+///
+/// # Errors
+///
+/// Whatever is not a usable ID token, classified.
+pub fn id_token(answer: &Answer, sent: Moment, now: u64) -> Result<Token, FetchError> {
+    let success: IdSuccess =
+        serde_json::from_slice(accepted(answer)?.expose()).map_err(|_| bad("without an ID token in JSON"))?;
+    let secret = header_safe(success.id_token).ok_or_else(|| bad("without a usable `id_token`"))?;
+    let expiry = id_expiry(&secret).ok_or_else(|| bad("with an `id_token` that does not say when it ends"))?;
+    let lifetime = Duration::from_secs(expiry.saturating_sub(now).min(LONGEST_SECONDS as u64));
+    long_enough(Token { secret, sent, lifetime })
+}
+
+/// The `exp` of a JWT, unverified: it came over a verified connection, and whoever gets it verifies it.
+pub(super) fn id_expiry(token: &Secret) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: u64,
+    }
+    let mut parts = token.expose().split(|byte| *byte == b'.');
+    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?);
+    let claims: Claims = serde_json::from_slice(&payload).ok()?;
+    parts.next().is_none().then_some(claims.exp)
+}
+
+/// The body of a success.
+fn accepted(answer: &Answer) -> Result<&Secret, FetchError> {
     if answer.body.len() > MOST_ANSWER_BYTES {
         return Err(FetchError::transient(Reason::TooLarge, "the token endpoint answered more than 64 KiB"));
     }
     match answer.status {
-        200 => usable(&answer.body, sent),
+        200 if answer.body.is_empty() => Err(bad("without a body")),
+        200 => Ok(&answer.body),
         _ => Err(refusal(answer)),
     }
 }
 
+fn bad(what: &str) -> FetchError {
+    FetchError::transient(Reason::BadAnswer, format!("the token endpoint answered 200 {what}"))
+}
+
+/// A token that a header can carry.
+fn header_safe(text: Option<Zeroizing<String>>) -> Option<Secret> {
+    let secret = Secret::new(text?.as_bytes());
+    let is_safe = !secret.is_empty() && secret.len() <= MOST_TOKEN_BYTES;
+    (is_safe && secret.expose().iter().all(u8::is_ascii_graphic)).then_some(secret)
+}
+
+fn long_enough(token: Token) -> Result<Token, FetchError> {
+    if token.lifetime >= SHORTEST {
+        return Ok(token);
+    }
+    let message =
+        format!("the token endpoint gave a token that lives {} s, at least 60 s needed", token.lifetime.as_secs());
+    Err(FetchError::transient(Reason::ShortLived, message))
+}
+
+#[derive(Deserialize)]
+struct IdSuccess {
+    #[serde(default, deserialize_with = "wiped")]
+    id_token: Option<Zeroizing<String>>,
+}
+
 #[derive(Deserialize)]
 struct Success {
-    access_token: Option<String>,
+    #[serde(default, deserialize_with = "wiped")]
+    access_token: Option<Zeroizing<String>>,
     token_type: Option<String>,
     expires_in: Option<Seconds>,
     error: Option<String>,
 }
 
-impl Drop for Success {
-    fn drop(&mut self) {
-        use zeroize::Zeroize;
-        self.access_token.zeroize();
-    }
+fn wiped<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Zeroizing<String>>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(Zeroizing::new))
 }
 
 /// Some issuers write the number as text.
@@ -70,31 +130,22 @@ impl Seconds {
 }
 
 fn usable(body: &Secret, sent: Moment) -> Result<Token, FetchError> {
-    let bad = |what: &str| FetchError::transient(Reason::BadAnswer, format!("the token endpoint answered 200 {what}"));
-    if body.is_empty() {
-        return Err(bad("without a body"));
-    }
-    let mut success: Success = serde_json::from_slice(body.expose()).map_err(|_| bad("without a token in JSON"))?;
+    let success: Success = serde_json::from_slice(body.expose()).map_err(|_| bad("without a token in JSON"))?;
     if success.error.as_deref().is_some_and(|code| UNAVAILABLE.contains(&code)) {
         return Err(FetchError::transient(Reason::Unavailable, "the token endpoint says that it is unavailable"));
     }
-    let text = success.access_token.take().ok_or_else(|| bad("without `access_token`"))?;
-    let secret = Secret::from(text);
-    if secret.is_empty() || secret.len() > MOST_TOKEN_BYTES || !secret.expose().iter().all(u8::is_ascii_graphic) {
-        return Err(bad("with an `access_token` that no header can carry"));
+    if success.access_token.is_none() {
+        return Err(bad("without `access_token`"));
     }
+    let secret =
+        header_safe(success.access_token).ok_or_else(|| bad("with an `access_token` that no header can carry"))?;
     // RFC 6749 5.1: case does not matter. Absent is taken as Bearer, which is what was asked for.
     if success.token_type.as_deref().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         return Err(bad("with a `token_type` other than Bearer"));
     }
     let lifetime = success.expires_in.as_ref().and_then(Seconds::lifetime);
     let lifetime = lifetime.ok_or_else(|| bad("without a usable `expires_in`"))?;
-    if lifetime < SHORTEST {
-        let message =
-            format!("the token endpoint gave a token that lives {} s, at least 60 s needed", lifetime.as_secs());
-        return Err(FetchError::transient(Reason::ShortLived, message));
-    }
-    Ok(Token { secret, sent, lifetime })
+    long_enough(Token { secret, sent, lifetime })
 }
 
 #[derive(Deserialize, Default)]

@@ -8,8 +8,11 @@ use http::{HeaderMap, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use super::{FetchError, Reason, Token, answer, skew::Skew};
-use crate::{clock::Clock, secret::Secret};
+use super::{FetchError, Reason, Token, skew::Skew};
+use crate::{
+    clock::{Clock, Moment},
+    secret::Secret,
+};
 
 /// A boxed future, so that [`Post`] can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -143,14 +146,16 @@ impl Exchange {
     }
 
     /// Posts an assertion and reads the token. `sign` gets the time to write into the assertion, in seconds
-    /// since 1970; it is called twice when the endpoint refuses our time and its `Date` explains why.
+    /// since 1970; it is called twice when the endpoint refuses our time and its `Date` explains why. `read` gets the
+    /// answer, when the request for it was sent, and the endpoint's time then.
     pub(super) async fn trade(
         &self,
         endpoint: &'static TokenEndpoint,
         sign: impl Fn(u64) -> Result<Secret, FetchError>,
+        read: impl Fn(&Answer, Moment, u64) -> Result<Token, FetchError>,
     ) -> Result<Token, FetchError> {
-        match self.trade_once(endpoint, &sign).await {
-            Err(Refusal { corrected: true, .. }) => self.trade_once(endpoint, &sign).await,
+        match self.trade_once(endpoint, &sign, &read).await {
+            Err(Refusal { corrected: true, .. }) => self.trade_once(endpoint, &sign, &read).await,
             first => first,
         }
         .map_err(|refusal| refusal.error)
@@ -160,8 +165,10 @@ impl Exchange {
         &self,
         endpoint: &'static TokenEndpoint,
         sign: impl Fn(u64) -> Result<Secret, FetchError>,
+        read: impl Fn(&Answer, Moment, u64) -> Result<Token, FetchError>,
     ) -> Result<Token, Refusal> {
-        let assertion = sign(self.skew.server_seconds(self.clock.wall()))?;
+        let began = self.skew.server_seconds(self.clock.wall());
+        let assertion = sign(began)?;
         let sent = self.clock.now();
         let post = self.post.post(endpoint, form(&assertion));
         // Tokio's time and not the clock's: a clock that runs fast for a demonstration makes no network fast.
@@ -174,7 +181,7 @@ impl Exchange {
             }
         };
         let (wall, round_trip) = (self.clock.wall(), sent.until(self.clock.now()));
-        let result = answer::token(&answer, sent);
+        let result = read(&answer, sent, began);
         let refused_time = result.as_ref().is_err_and(|error| error.reason == Reason::Clock);
         let corrected = match answer.date {
             Some(date) if refused_time => self.skew.correct(wall, date),

@@ -5,11 +5,13 @@
 
 use std::fmt;
 
-use jsonwebtoken::EncodingKey;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
-use super::{jwt, pem};
+use super::{
+    jwt::{self, SigningKey},
+    pem,
+};
 
 mod reason;
 
@@ -24,7 +26,8 @@ pub struct Key {
     key_id: Option<String>,
     project: Option<String>,
     quota_project: Option<String>,
-    signing: EncodingKey,
+    universe: Option<String>,
+    signing: SigningKey,
 }
 
 impl Key {
@@ -49,14 +52,14 @@ impl Key {
         }
         let private_key =
             fields.private_key.filter(|key| !key.trim().is_empty()).ok_or_else(|| missing("private_key"))?;
-        let der = pem::rsa_key(&private_key).map_err(private_key_error)?;
-        let signing = EncodingKey::from_rsa_der(&der);
-        jwt::sign(None, &(), &signing).map_err(|_| {
-            KeyError::new(KeyReason::Damaged, "`private_key` is damaged: its numbers do not fit together")
-        })?;
+        let signing = signing_key("`private_key`", &private_key)?;
+        if !signing.is_rsa() {
+            return Err(KeyError::new(KeyReason::NotRsa, "`private_key` is an EC key; RSA is needed"));
+        }
         let project = fields.project_id.filter(|id| is_word(id)).or_else(|| project_of(&client_email));
         let quota_project = fields.quota_project_id.filter(|id| is_word(id));
-        Ok(Self { client_email, key_id, project, quota_project, signing })
+        let universe = fields.universe_domain.filter(|domain| domain != UNIVERSE);
+        Ok(Self { client_email, key_id, project, quota_project, universe, signing })
     }
 
     /// The account's address, the issuer of assertions.
@@ -79,10 +82,44 @@ impl Key {
         self.quota_project.as_deref()
     }
 
+    /// The universe, where it is another than `googleapis.com`: tokens are self-signed there, nothing is exchanged.
+    pub fn universe(&self) -> Option<&str> {
+        self.universe.as_deref()
+    }
+
     /// What signs.
-    pub(super) fn signing(&self) -> &EncodingKey {
+    pub(super) fn signing(&self) -> &SigningKey {
         &self.signing
     }
+
+    /// The key, the account's address, the key's id, the project.
+    pub(super) fn into_parts(self) -> (SigningKey, Option<String>, Option<String>, Option<String>) {
+        (self.signing, Some(self.client_email), self.key_id, self.project)
+    }
+}
+
+/// Whether this is a bare PEM file.
+pub(super) fn is_pem(content: &[u8]) -> bool {
+    let content = content.strip_prefix("\u{feff}".as_bytes()).unwrap_or(content);
+    content.trim_ascii_start().starts_with(b"-----BEGIN")
+}
+
+/// Reads a bare PEM file.
+pub(super) fn pem(content: &[u8]) -> Result<SigningKey, KeyError> {
+    if content.len() > MOST_BYTES {
+        return Err(KeyError::new(KeyReason::TooLarge, "larger than 64 KiB"));
+    }
+    let text = std::str::from_utf8(content).map_err(|_| KeyError::new(KeyReason::NotText, "not UTF-8 text"))?;
+    signing_key("the file", text)
+}
+
+/// The key in `text`, called `what` in errors, that has proved that it can sign.
+fn signing_key(what: &str, text: &str) -> Result<SigningKey, KeyError> {
+    let signing = SigningKey::from_pem(text).map_err(|error| pem_error(what, error))?;
+    jwt::sign(None, &(), &signing).map_err(|_| {
+        KeyError::new(KeyReason::Damaged, format!("{what} is damaged: its numbers do not fit together"))
+    })?;
+    Ok(signing)
 }
 
 impl fmt::Debug for Key {
@@ -96,7 +133,8 @@ impl PartialEq for Key {
         self.client_email == other.client_email
             && self.key_id == other.key_id
             && self.project == other.project
-            && self.signing.as_bytes() == other.signing.as_bytes()
+            && self.universe == other.universe
+            && self.signing == other.signing
     }
 }
 
@@ -139,8 +177,9 @@ impl Fields {
             let message = format!("`token_uri` is not one of Google's; accepted: {accepted}, or none");
             return Err(KeyError::new(KeyReason::TokenUri, message));
         }
-        if self.universe_domain.as_deref().is_some_and(|domain| domain != UNIVERSE) {
-            let message = format!("`universe_domain` must be `{UNIVERSE}`");
+        if self.universe_domain.as_deref().is_some_and(|domain| !is_domain(domain)) {
+            let message =
+                format!("`universe_domain` is no domain; accepted: `{UNIVERSE}`, or that of another universe");
             return Err(KeyError::new(KeyReason::Universe, message));
         }
         Ok(())
@@ -253,25 +292,20 @@ fn line_of_control_character(text: &str) -> Option<usize> {
     None
 }
 
-fn private_key_error(error: pem::PemError) -> KeyError {
-    match error {
-        pem::PemError::NotPem(why) => {
-            KeyError::new(KeyReason::NotPem, format!("`private_key` is not a PEM key: {why}"))
-        }
-        pem::PemError::Kind(what) => {
-            KeyError::new(KeyReason::NotPem, format!("`private_key` holds {what}; accepted: PKCS#8 or PKCS#1"))
-        }
+fn pem_error(what: &str, error: pem::PemError) -> KeyError {
+    let (reason, said) = match error {
+        pem::PemError::NotPem(why) => (KeyReason::NotPem, format!("{what} is not a PEM key: {why}")),
+        pem::PemError::Kind(kind) => (KeyReason::NotPem, format!("{what} holds {kind}; accepted: PKCS#8 or PKCS#1")),
         pem::PemError::Encrypted => {
-            KeyError::new(KeyReason::Encrypted, "`private_key` is encrypted; a key without passphrase is needed")
+            (KeyReason::Encrypted, format!("{what} is encrypted; a key without passphrase is needed"))
         }
-        pem::PemError::NotRsa(what) => {
-            KeyError::new(KeyReason::NotRsa, format!("`private_key` is {what}; RSA is needed"))
+        pem::PemError::Algorithm(algorithm) => {
+            (KeyReason::NotRsa, format!("{what} is {algorithm}; accepted: RSA, and EC on P-256 where a device signs"))
         }
-        pem::PemError::Bits(bits) if bits < 2048 => {
-            KeyError::new(KeyReason::Bits, format!("RSA {bits} bits, at least 2048 needed"))
-        }
-        pem::PemError::Bits(bits) => KeyError::new(KeyReason::Bits, format!("RSA {bits} bits, at most 8192 accepted")),
-    }
+        pem::PemError::Bits(bits) if bits < 2048 => (KeyReason::Bits, format!("RSA {bits} bits, at least 2048 needed")),
+        pem::PemError::Bits(bits) => (KeyReason::Bits, format!("RSA {bits} bits, at most 8192 accepted")),
+    };
+    KeyError::new(reason, said)
 }
 
 fn missing(name: &str) -> KeyError {
@@ -291,6 +325,12 @@ fn is_email(text: &str) -> bool {
 fn is_word(text: &str) -> bool {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
     (1..=128).contains(&text.len()) && text.bytes().all(safe)
+}
+
+fn is_domain(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+    let labels = text.split('.').all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'));
+    text.len() <= 253 && text.contains('.') && labels && text.bytes().all(legal)
 }
 
 fn project_of(client_email: &str) -> Option<String> {

@@ -3,7 +3,7 @@
 //! Refuses to know when a token is needed, how long one is kept, and where it goes: no cache, no watched
 //! files, no policy. Called by `token`, which keeps tokens fresh, and by the commands that mint one.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{clock::Moment, secret::Secret};
 
@@ -12,14 +12,20 @@ pub mod endpoint;
 pub mod error;
 pub mod jwt;
 pub mod key;
+mod parameters;
 mod pem;
 pub mod service_account;
+mod signed_jwt;
 pub mod skew;
+pub mod template;
 
 pub use endpoint::{Answer, BoxFuture, Exchange, Post, PostError, PostFailure, TokenEndpoint};
 pub use error::{Class, FetchError, Reason};
 pub use key::{Key, KeyError, KeyReason};
+pub use parameters::{ParameterError, Parameters};
 pub use service_account::ServiceAccount;
+pub use signed_jwt::SignedJwt;
+pub use template::{Preset, Template};
 
 /// The name of a credential, as the configuration gives it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,9 +66,9 @@ pub struct Spec {
 
 impl Spec {
     /// The file or directory that holds it.
-    pub fn path(&self) -> &PathBuf {
+    pub fn path(&self) -> &Path {
         match &self.kind {
-            Kind::ServiceAccountKey { path, .. } => path,
+            Kind::ServiceAccountKey { path, .. } | Kind::SignedJwt { path, .. } => path,
         }
     }
 
@@ -77,6 +83,23 @@ impl Spec {
                 let key = Key::parse(content.expose())?;
                 Ok(Source::ServiceAccount(ServiceAccount::new(key, scopes, subject.as_deref())))
             }
+            Kind::SignedJwt { template, .. } => Ok(Source::SignedJwt(SignedJwt::load(content.expose(), template)?)),
+        }
+    }
+
+    /// The token that is kept ready from the start; none where each one depends on who asks.
+    pub fn first_want(&self) -> Option<Want> {
+        match &self.kind {
+            Kind::ServiceAccountKey { .. } => Some(Want::Access),
+            Kind::SignedJwt { template, .. } => template.parameters().is_empty().then(|| Want::Jwt(Parameters::none())),
+        }
+    }
+
+    /// The names of the parameters without which there is no token.
+    pub fn parameters(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::ServiceAccountKey { .. } => Vec::new(),
+            Kind::SignedJwt { template, .. } => template.parameters(),
         }
     }
 }
@@ -93,6 +116,31 @@ pub enum Kind {
         /// The Workspace user to act for (domain-wide delegation).
         subject: Option<String>,
     },
+    /// A private key whose JWTs are the tokens.
+    SignedJwt {
+        /// A key file (service-account JSON or PEM), or a directory of them.
+        path: PathBuf,
+        /// What they say.
+        template: Template,
+    },
+}
+
+impl Kind {
+    /// As written in configuration.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::ServiceAccountKey { .. } => "serviceAccountKey",
+            Self::SignedJwt { .. } => "signedJwt",
+        }
+    }
+
+    /// Full scope URLs, where it has scopes.
+    pub fn scopes(&self) -> &[String] {
+        match self {
+            Self::ServiceAccountKey { scopes, .. } => scopes,
+            Self::SignedJwt { .. } => &[],
+        }
+    }
 }
 
 /// Which token is wanted from a credential.
@@ -100,6 +148,12 @@ pub enum Kind {
 pub enum Want {
     /// An OAuth access token for the scopes of the credential.
     Access,
+    /// A JWT that the account signs itself, in place of an access token (AIP-4111).
+    SelfSigned,
+    /// An ID token (OpenID Connect) for this audience.
+    Id(Arc<str>),
+    /// A JWT of the credential's template.
+    Jwt(Parameters),
 }
 
 impl Want {
@@ -107,15 +161,29 @@ impl Want {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Access => "access",
+            Self::SelfSigned => "self_signed",
+            Self::Id(_) => "id",
+            Self::Jwt(_) => "jwt",
+        }
+    }
+
+    /// Whether it is what the credential is for, so that gauges and readiness speak of it.
+    pub fn is_main(&self) -> bool {
+        match self {
+            Self::Access => true,
+            Self::SelfSigned | Self::Id(_) => false,
+            Self::Jwt(parameters) => parameters.is_empty(),
         }
     }
 }
 
 /// A loaded credential, ready to make tokens.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Source {
     /// A service-account key.
     ServiceAccount(ServiceAccount),
+    /// A key that signs JWTs.
+    SignedJwt(SignedJwt),
 }
 
 impl Source {
@@ -127,6 +195,22 @@ impl Source {
     pub async fn fetch(&self, want: &Want, exchange: &Exchange) -> Result<Token, FetchError> {
         match (self, want) {
             (Self::ServiceAccount(account), Want::Access) => account.access_token(exchange).await,
+            (Self::ServiceAccount(account), Want::SelfSigned) => account.self_signed(exchange),
+            (Self::ServiceAccount(account), Want::Id(audience)) => account.id_token(audience, exchange).await,
+            (Self::SignedJwt(signer), Want::Jwt(parameters)) => signer.token(parameters, exchange),
+            _ => Err(not_of_this_kind(want)),
+        }
+    }
+
+    /// Signs a JWT on the spot, where this is a key that does.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, or its numbers do not fit together.
+    pub fn sign(&self, parameters: &Parameters, exchange: &Exchange) -> Result<Token, FetchError> {
+        match self {
+            Self::SignedJwt(signer) => signer.token(parameters, exchange),
+            Self::ServiceAccount(_) => Err(not_of_this_kind(&Want::Jwt(Parameters::none()))),
         }
     }
 
@@ -134,13 +218,15 @@ impl Source {
     pub fn key_id(&self) -> Option<&str> {
         match self {
             Self::ServiceAccount(account) => account.key().key_id(),
+            Self::SignedJwt(signer) => signer.key_id(),
         }
     }
 
-    /// The e-mail address of the account.
-    pub fn account(&self) -> &str {
+    /// The e-mail address of the account, where there is one.
+    pub fn account(&self) -> Option<&str> {
         match self {
-            Self::ServiceAccount(account) => account.key().client_email(),
+            Self::ServiceAccount(account) => Some(account.key().client_email()),
+            Self::SignedJwt(signer) => signer.account(),
         }
     }
 
@@ -148,15 +234,20 @@ impl Source {
     pub fn project(&self) -> Option<&str> {
         match self {
             Self::ServiceAccount(account) => account.key().project(),
+            Self::SignedJwt(signer) => signer.project(),
         }
     }
 
     /// Whether both would sign alike: then one replaces the other without an exchange.
     pub fn same_as(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::ServiceAccount(one), Self::ServiceAccount(two)) => one == two,
-        }
+        self == other
     }
+}
+
+/// `config` lets no such want through.
+fn not_of_this_kind(want: &Want) -> FetchError {
+    let message = format!("this kind of credential gives no {} token", want.label());
+    FetchError::new(Class::Configuration, Reason::InvalidRequest, message)
 }
 
 /// A token as the endpoint gave it.

@@ -24,7 +24,8 @@ pub use decision::{Connect, Decision, DenyReason, PassReason};
 pub use host::{HostPattern, PatternError};
 pub use placeholder::Placeholder;
 pub use route::{
-    Action, ClientAuthorization, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, Route, TokenKind, X_SERVERLESS_AUTHORIZATION,
+    Action, ClientAuthorization, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, Fallback, Route, TokenKind,
+    X_SERVERLESS_AUTHORIZATION,
 };
 
 use minting::Guarded;

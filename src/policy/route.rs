@@ -24,6 +24,10 @@ pub struct Route {
     pub credential: String,
     /// Which kind of token of it.
     pub token: TokenKind,
+    /// The audience of an ID token; `None` = `https://` and the request's host.
+    pub audience: Option<String>,
+    /// What goes on while the token endpoint is down.
+    pub fallback: Fallback,
     /// Where the token is written.
     pub header: HeaderName,
     /// What becomes of a credential that the client sent itself.
@@ -48,6 +52,21 @@ pub enum Action {
 pub enum TokenKind {
     /// An OAuth access token.
     Access,
+    /// A JWT that the account signs itself (AIP-4111), without any exchange.
+    SelfSigned,
+    /// An ID token (OpenID Connect), for Cloud Run, functions and IAP.
+    Id,
+    /// A JWT of the credential's own claims.
+    Jwt,
+}
+
+/// What an injecting route does while the token endpoint is down and no valid token is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// Requests fail with 503.
+    None,
+    /// A self-signed JWT goes on in place of the access token, except to hosts that have refused one.
+    SelfSigned,
 }
 
 /// What becomes of a credential that the client sent itself.
@@ -72,6 +91,8 @@ impl Route {
             action: Action::Inject,
             credential: DEFAULT_CREDENTIAL.to_owned(),
             token: TokenKind::Access,
+            audience: None,
+            fallback: Fallback::None,
             header: header::AUTHORIZATION,
             client_authorization: ClientAuthorization::Replace,
             quota_project: None,
@@ -138,6 +159,9 @@ impl TokenKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Access => "access",
+            Self::SelfSigned => "selfSigned",
+            Self::Id => "id",
+            Self::Jwt => "jwt",
         }
     }
 }

@@ -15,7 +15,9 @@ mod error;
 mod headers;
 mod intercept;
 mod plain;
+mod replay;
 mod request;
+mod supply;
 mod tunnel;
 mod upgrade;
 mod upstream;
@@ -25,6 +27,7 @@ use std::{collections::HashMap, sync::Arc};
 use tokio::{net::TcpStream, sync::watch};
 
 pub use error::REFUSAL_LABELS;
+pub use supply::Supply;
 
 use crate::{
     clock::Clock,
@@ -34,7 +37,6 @@ use crate::{
     secret::Secret,
     shutdown::Tasks,
     tls::Leaves,
-    token::Handle,
 };
 
 /// What may change while the sidecar runs.
@@ -42,8 +44,8 @@ use crate::{
 pub struct Live {
     /// Which request gets what.
     pub policy: Policy,
-    /// The token of each route that injects, by the route's name.
-    pub handles: HashMap<String, Handle>,
+    /// The tokens of each route that injects, by the route's name.
+    pub supplies: HashMap<String, Arc<Supply>>,
 }
 
 /// What the data plane works with.
@@ -70,6 +72,7 @@ pub struct Parts {
 
 struct Shared {
     parts: Parts,
+    refusals: supply::Refusals,
 }
 
 impl std::ops::Deref for Shared {
@@ -95,7 +98,8 @@ impl std::fmt::Debug for Proxy {
 impl Proxy {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        Self { shared: Arc::new(Shared { parts }) }
+        let refusals = supply::Refusals::new(parts.clock);
+        Self { shared: Arc::new(Shared { parts, refusals }) }
     }
 
     /// Serves one client connection until it ends. A tunnel that it became keeps its seat.

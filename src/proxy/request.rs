@@ -16,7 +16,9 @@ use super::{
     entry::Context,
     error::{Failure, Kind},
     headers::{self, ProxyAuthorization},
-    plain, upgrade,
+    plain, replay,
+    supply::{Chosen, Supply},
+    upgrade,
     upstream::{self, Credential, Head, Payload, Sent},
 };
 use crate::{
@@ -143,7 +145,7 @@ async fn exchange(context: &Context, request: Request<Incoming>, record: &mut Re
     record.authority = Some(authority.clone());
     let plan = decide(shared, &live, &authority, &request, record)?;
     let token = match &plan {
-        Plan::Inject(_, handle) => Some(token(handle).await?),
+        Plan::Inject(_, _, chosen) => Some(token(&chosen.handle).await?),
         Plan::Pass { .. } => None,
     };
     let credential = plan.credential(token.as_deref());
@@ -154,8 +156,8 @@ async fn exchange(context: &Context, request: Request<Incoming>, record: &mut Re
     let (head, payload) = prepare(door, request, cleaning);
     let sent = upstream::send(shared, &authority, Offer::Any, head, payload, credential).await?;
     let sent = match (&plan, credential) {
-        (Plan::Inject(_, handle), Some(credential)) if says_invalid_token(&sent.response) => {
-            Box::pin(again(shared, &authority, handle, credential, sent)).await?
+        (Plan::Inject(_, supply, chosen), Some(credential)) if replay::is_due(&sent.response, chosen) => {
+            Box::pin(replay::send(shared, &authority, supply, chosen, credential, sent)).await?
         }
         _ => sent,
     };
@@ -178,21 +180,21 @@ fn over_tls(live: &Live, door: &Door, claimed: &Authority, scheme: Option<&http:
 
 /// What becomes of a request that is sent on.
 enum Plan {
-    Inject(Arc<Route>, Handle),
+    Inject(Arc<Route>, Arc<Supply>, Chosen),
     Pass { strip_placeholder: bool },
 }
 
 impl Plan {
     fn credential<'a>(&'a self, token: Option<&'a Bearer>) -> Option<Credential<'a>> {
         match (self, token) {
-            (Self::Inject(route, _), Some(token)) => Some(Credential { route, token }),
+            (Self::Inject(route, ..), Some(token)) => Some(Credential { route, token }),
             _ => None,
         }
     }
 
     fn cleaning<'a>(&'a self, placeholder: &'a Placeholder) -> Cleaning<'a> {
         match self {
-            Self::Inject(route, _) => Cleaning::ForCredential(route, placeholder),
+            Self::Inject(route, ..) => Cleaning::ForCredential(route, placeholder),
             Self::Pass { strip_placeholder: true } => Cleaning::OffPlaceholder(placeholder),
             Self::Pass { strip_placeholder: false } => Cleaning::Hops,
         }
@@ -222,11 +224,11 @@ fn decide(
         Decision::Inject { route } => {
             record.route = Some(route.clone());
             record.decision = "inject";
-            let handle = live
-                .handles
-                .get(&route.name)
-                .ok_or_else(|| Failure::no_token("no_credential", "the route's credential is not configured", 5))?;
-            Ok(Plan::Inject(route.clone(), handle.clone()))
+            let none = || Failure::no_token("no_credential", "the route's credential is not configured", 5);
+            let supply = live.supplies.get(&route.name).ok_or_else(none)?;
+            let host = authority.host().ok_or_else(none)?;
+            let chosen = supply.choose(host, &shared.refusals).ok_or_else(none)?;
+            Ok(Plan::Inject(route.clone(), supply.clone(), chosen))
         }
         Decision::Pass { route, reason, strip_placeholder } => {
             record.route = route.cloned();
@@ -297,42 +299,6 @@ fn clean_for(route: &Route, headers: &mut HeaderMap) {
     }
 }
 
-/// A 401 that says that the token is not valid (RFC 6750 §3.1), or gRPC's UNAUTHENTICATED.
-fn says_invalid_token(response: &Response<Incoming>) -> bool {
-    if response.headers().get("grpc-status").is_some_and(|status| status == "16") {
-        return true;
-    }
-    response.status() == StatusCode::UNAUTHORIZED
-        && response
-            .headers()
-            .get_all(header::WWW_AUTHENTICATE)
-            .iter()
-            .any(|challenge| challenge.to_str().is_ok_and(|challenge| challenge.contains("invalid_token")))
-}
-
-/// One forced refresh, one replay when the body is held; otherwise the 401 goes to the client as it is.
-async fn again(
-    shared: &Shared,
-    authority: &Authority,
-    handle: &Handle,
-    credential: Credential<'_>,
-    sent: Sent,
-) -> Result<Sent, Failure> {
-    let refused = credential.token.generation;
-    let held = match &sent.progress {
-        None => Some(RequestBody::Empty),
-        Some(progress) => progress.whole().map(RequestBody::Full),
-    };
-    let Some(body) = held else {
-        handle.suspect(refused);
-        return Ok(sent);
-    };
-    let Some(newer) = handle.renewed(refused, WAIT_FOR_REFRESH).await else { return Ok(sent) };
-    let payload = Payload { body, progress: None };
-    let credential = Credential { token: &newer, ..credential };
-    upstream::send(shared, authority, Offer::Any, sent.spare.clone(), payload, Some(credential)).await
-}
-
 /// Step 6: the answer, its head cleaned.
 fn relay(sent: Sent) -> Result<Answer, Failure> {
     let Sent { mut response, in_use, progress, .. } = sent;
@@ -381,5 +347,4 @@ fn is_framed_once(response: &Response<Incoming>) -> bool {
 /// Longer than a token endpoint needs, shorter than a client waits.
 const WAIT_FOR_TOKEN: Duration = Duration::from_secs(10);
 const MOST_HEAD: usize = 64 * 1024;
-const WAIT_FOR_REFRESH: Duration = Duration::from_secs(5);
 const QUOTA_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");

@@ -56,6 +56,19 @@ pub(super) struct KeySet {
     pub(super) version: u64,
 }
 
+impl KeySet {
+    /// Why there is no key, for people.
+    pub(super) fn why_none(&self) -> String {
+        self.refused.first().map_or_else(
+            || "no key is loaded".to_owned(),
+            |refused| {
+                let file = if refused.file.is_empty() { String::new() } else { format!("{}: ", refused.file) };
+                format!("no usable key: {file}{}", refused.error)
+            },
+        )
+    }
+}
+
 /// Publishes a [`KeySet`] for every snapshot of `files`, for ever.
 pub(super) async fn load(
     spec: Spec,

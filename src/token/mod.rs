@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    credential::{CredentialName, Exchange, Post, Spec, Want},
+    credential::{CredentialName, Exchange, Parameters, Post, Reason, Spec, Want},
     shutdown::Tasks,
     watch::{Pace, Snapshot},
 };
@@ -25,6 +26,7 @@ mod keys;
 mod refresh;
 mod rotate;
 pub mod schedule;
+mod signed;
 mod slot;
 mod status;
 
@@ -77,8 +79,19 @@ struct Inner {
 struct Credential {
     spec: Spec,
     keys: watch::Receiver<KeySet>,
-    slots: BTreeMap<Want, Arc<Slot>>,
+    slots: BTreeMap<Want, Kept>,
+    /// Counts up with every handle that is asked for.
+    asked: u64,
+    signed: signed::Cache,
     stop: CancellationToken,
+}
+
+/// A slot at work.
+struct Kept {
+    slot: Arc<Slot>,
+    stop: CancellationToken,
+    /// The [`Credential::asked`] of its last handle.
+    last_asked: u64,
 }
 
 impl Tokens {
@@ -93,7 +106,7 @@ impl Tokens {
     pub fn apply(&self, specs: &[Spec], settings: Settings) {
         let setup = &self.inner.setup;
         self.apply_with(specs, settings, |spec| {
-            crate::watch::start(spec.path().clone(), setup.pace, setup.exchange.clock, &setup.tasks)
+            crate::watch::start(spec.path().to_owned(), setup.pace, setup.exchange.clock, &setup.tasks)
         });
     }
 
@@ -109,15 +122,41 @@ impl Tokens {
         }
     }
 
-    /// The reader of one kind of token of a credential; none when there is no such credential.
+    /// The reader of one kind of token of a credential; none when there is no such credential. The token is kept fresh
+    /// from now on: for as long as somebody holds a reader, and after that until others take its place.
     pub fn handle(&self, credential: &CredentialName, want: &Want) -> Option<Handle> {
         let mut credentials = self.lock();
         let credential = credentials.get_mut(credential)?;
-        let slot = match credential.slots.get(want) {
-            Some(slot) => slot.clone(),
-            None => self.start_slot(credential, want.clone(), 1),
+        credential.asked += 1;
+        let asked = credential.asked;
+        if let Some(kept) = credential.slots.get_mut(want) {
+            kept.last_asked = asked;
+            return Some(Handle::new(kept.slot.clone()));
+        }
+        credential.make_room();
+        Some(Handle::new(self.start_slot(credential, want.clone(), 1)))
+    }
+
+    /// A JWT for `parameters` with at least `least` to live, kept or signed on the spot by the newest key.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such credential, or no key yet.
+    pub fn signed(
+        &self,
+        credential: &CredentialName,
+        parameters: &Parameters,
+        least: Duration,
+    ) -> Result<Arc<Bearer>, Unavailable> {
+        let credentials = self.lock();
+        let Some(credential) = credentials.get(credential) else {
+            return Err(slot::unavailable(5, "removed", "the credential was removed from the configuration"));
         };
-        Some(Handle::new(slot))
+        let keys = credential.keys.borrow();
+        let Some(key) = keys.candidates.first() else {
+            return Err(slot::unavailable(5, Reason::NoKey.label(), &keys.why_none()));
+        };
+        credential.signed.token((key.id, &key.source), parameters, least, &self.inner.setup.exchange)
     }
 
     /// What there is, by name.
@@ -131,9 +170,12 @@ impl Tokens {
         let stop = CancellationToken::new();
         let load = keys::load(spec.clone(), files, exchange.clock, events.clone(), publish);
         tasks.spawn(until(stop.clone(), load));
-        let mut credential = Credential { spec: spec.clone(), keys, slots: BTreeMap::new(), stop };
+        let (slots, signed) = (BTreeMap::new(), signed::Cache::default());
+        let mut credential = Credential { spec: spec.clone(), keys, slots, asked: 0, signed, stop };
         // At once: the first request should find a token.
-        self.start_slot(&mut credential, Want::Access, credentials);
+        if let Some(want) = spec.first_want() {
+            self.start_slot(&mut credential, want, credentials);
+        }
         credential
     }
 
@@ -147,8 +189,9 @@ impl Tokens {
             setup,
             schedule::start_delay(credentials, (setup.random)()),
         );
-        setup.tasks.spawn(until(credential.stop.clone(), refresher.run()));
-        credential.slots.insert(want, slot.clone());
+        let stop = credential.stop.child_token();
+        setup.tasks.spawn(until(stop.clone(), refresher.run()));
+        credential.slots.insert(want, Kept { slot: slot.clone(), stop, last_asked: credential.asked });
         slot
     }
 
@@ -169,29 +212,55 @@ impl Credential {
         let key = |candidate: &keys::Candidate| KeyStatus {
             file: candidate.file.clone(),
             key_id: candidate.source.key_id().map(ToOwned::to_owned),
-            account: candidate.source.account().to_owned(),
+            account: candidate.source.account().map(ToOwned::to_owned),
             project: candidate.source.project().map(ToOwned::to_owned),
         };
         let slots = self.slots.iter();
         CredentialStatus {
             name: self.spec.name.clone(),
+            kind: self.spec.kind.label(),
             keys: keys.candidates.iter().map(key).collect(),
             refused: keys.refused,
             is_stuck: keys.is_stuck,
             loaded_at: keys.loaded_at,
-            tokens: slots.map(|(want, slot)| (want.clone(), Handle::new(slot.clone()).status())).collect(),
+            tokens: slots.map(|(want, kept)| (want.clone(), Handle::new(kept.slot.clone()).status())).collect(),
         }
+    }
+
+    /// Ends the slot that nobody holds and that was not asked for longest, when there are as many as there may be.
+    /// ID tokens have an audience for each host, and a route's hosts have no number.
+    fn make_room(&mut self) {
+        if self.slots.len() < MOST_SLOTS {
+            return;
+        }
+        let is_free = |(want, kept): &(&Want, &Kept)| !want.is_main() && Arc::strong_count(&kept.slot) <= OWN_HOLDERS;
+        let oldest = self.slots.iter().filter(is_free).min_by_key(|(_, kept)| kept.last_asked);
+        if let Some(want) = oldest.map(|(want, _)| want.clone())
+            && let Some(kept) = self.slots.remove(&want)
+        {
+            kept.end();
+        }
+    }
+}
+
+impl Kept {
+    fn end(&self) {
+        self.stop.cancel();
+        self.slot.end();
     }
 }
 
 impl Drop for Credential {
     fn drop(&mut self) {
         self.stop.cancel();
-        for slot in self.slots.values() {
-            slot.end();
-        }
+        self.slots.values().for_each(Kept::end);
     }
 }
+
+/// Slots of one credential, each with a task and a token.
+const MOST_SLOTS: usize = 256;
+/// Who holds a slot that nobody reads: the map and the task.
+const OWN_HOLDERS: usize = 2;
 
 async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
     tokio::select! {

@@ -176,14 +176,7 @@ impl Refresher {
             self.not_before = self.clock.now();
         }
         if self.ring.is_empty() {
-            let message = keys.refused.first().map_or_else(
-                || "no key is loaded".to_owned(),
-                |refused| {
-                    let file = if refused.file.is_empty() { String::new() } else { format!("{}: ", refused.file) };
-                    format!("no usable key: {file}{}", refused.error)
-                },
-            );
-            self.slot.fail(Reason::NoKey, &message, None);
+            self.slot.fail(Reason::NoKey, &keys.why_none(), None);
         }
     }
 

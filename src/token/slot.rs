@@ -303,6 +303,11 @@ impl Handle {
         }
     }
 
+    /// Whether the last attempt to fetch one failed.
+    pub fn is_in_trouble(&self) -> bool {
+        self.slot.is_in_trouble()
+    }
+
     /// For the status page and metrics.
     pub fn status(&self) -> SlotStatus {
         let (now, wall) = (self.slot.clock.now(), self.slot.clock.wall());
@@ -344,7 +349,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-fn bearer(token: &Token, generation: u64, key_id: Option<&str>) -> Option<Bearer> {
+pub(super) fn bearer(token: &Token, generation: u64, key_id: Option<&str>) -> Option<Bearer> {
     let with_scheme = Zeroizing::new([b"Bearer ", token.secret.expose()].concat());
     let mut header = HeaderValue::from_bytes(&with_scheme).ok()?;
     let mut bare = HeaderValue::from_bytes(token.secret.expose()).ok()?;
@@ -360,7 +365,7 @@ fn bearer(token: &Token, generation: u64, key_id: Option<&str>) -> Option<Bearer
     })
 }
 
-fn unavailable(wait: u64, reason: &'static str, message: &str) -> Unavailable {
+pub(super) fn unavailable(wait: u64, reason: &'static str, message: &str) -> Unavailable {
     Unavailable { retry_after_seconds: wait.clamp(1, MOST_RETRY_AFTER), reason, message: message.to_owned() }
 }
 

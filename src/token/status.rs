@@ -87,6 +87,8 @@ pub struct Resting {
 pub struct CredentialStatus {
     /// Its name.
     pub name: CredentialName,
+    /// Its kind, as written in configuration.
+    pub kind: &'static str,
     /// The usable keys, newest first: file, public id, account.
     pub keys: Vec<KeyStatus>,
     /// The files that were refused, and problems of the mount.
@@ -106,8 +108,8 @@ pub struct KeyStatus {
     pub file: String,
     /// Its public id.
     pub key_id: Option<String>,
-    /// The e-mail address of its account.
-    pub account: String,
+    /// The e-mail address of its account, where it has one.
+    pub account: Option<String>,
     /// The project of its account.
     pub project: Option<String>,
 }

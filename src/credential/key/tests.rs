@@ -145,7 +145,7 @@ fn hostile_and_broken_files_are_refused_with_the_exact_reason() {
             "not one of Google",
         ),
         ("plain token_uri", with("token_uri", "\"http://oauth2.googleapis.com/token\"").into(), TokenUri, "accepted:"),
-        ("universe", with("universe_domain", "\"example.com\"").into(), Universe, "`googleapis.com`"),
+        ("universe", with("universe_domain", "\"not a domain\"").into(), Universe, "`googleapis.com`"),
         ("key is no PEM", with_key("hello").into(), NotPem, "no `-----BEGIN`"),
         ("key is cut", with_key(cut).into(), NotPem, "cut short"),
         ("key is not base64", with_key(&pem.replace("MII", "*!*")).into(), NotPem, "base64"),
@@ -157,7 +157,7 @@ fn hostile_and_broken_files_are_refused_with_the_exact_reason() {
         ("encrypted PKCS#8", with_key(&encrypted).into(), Encrypted, "without passphrase"),
         ("encrypted PKCS#1", with_key(&old_encrypted).into(), Encrypted, "without passphrase"),
         ("EC", with_key(ec).into(), NotRsa, "an EC key"),
-        ("EC as SEC 1", with_key(&ec.replace("PRIVATE", "EC PRIVATE")).into(), NotRsa, "an EC key"),
+        ("EC as SEC 1", with_key(include_str!("../../../tests/data/p256-sec1.pem")).into(), NotRsa, "an EC key"),
         ("1024 bits", with_key(short).into(), Bits, "RSA 1024 bits, at least 2048 needed"),
         ("1024 bits, CRLF", with_key(&short.replace('\n', "\r\n")).into(), Bits, "RSA 1024 bits, at least 2048"),
         ("flipped bit", with_key(&flipped).into(), Damaged, "damaged"),
@@ -188,4 +188,11 @@ fn no_cut_and_no_flipped_byte_makes_a_panic() {
 fn labels_are_distinct() {
     let labels: std::collections::HashSet<_> = KeyReason::ALL.iter().map(|reason| reason.label()).collect();
     assert_eq!(labels.len(), KeyReason::ALL.len());
+}
+
+#[test]
+fn a_key_of_another_universe_says_so() {
+    let parse = |domain: &str| Key::parse(with("universe_domain", domain).as_bytes()).unwrap();
+    assert_eq!(parse("\"apis-tpczero.goog\"").universe(), Some("apis-tpczero.goog"));
+    assert_eq!(parse("\"googleapis.com\"").universe(), None);
 }

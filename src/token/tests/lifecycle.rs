@@ -199,7 +199,7 @@ async fn removed_and_changed_credentials_start_anew_and_others_go_on() {
     let same = house.tokens.handle(&spec.name, &Want::Access).unwrap();
     assert_eq!(same.current().unwrap().generation, bearer.generation);
     let mut changed = spec.clone();
-    let crate::credential::Kind::ServiceAccountKey { scopes, .. } = &mut changed.kind;
+    let crate::credential::Kind::ServiceAccountKey { scopes, .. } = &mut changed.kind else { unreachable!() };
     scopes.push("openid".to_owned());
     house.tokens.apply_with(&[changed], Settings::default(), |_| snapshots.clone());
     let new = house.tokens.handle(&spec.name, &Want::Access).unwrap();

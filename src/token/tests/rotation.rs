@@ -232,7 +232,7 @@ async fn a_kubernetes_volume_is_followed_from_file_to_token() {
     setup.pace.settle = Duration::from_millis(5);
     let tokens = Tokens::new(setup);
     let mut spec = samples::spec("default");
-    let crate::credential::Kind::ServiceAccountKey { path, .. } = &mut spec.kind;
+    let crate::credential::Kind::ServiceAccountKey { path, .. } = &mut spec.kind else { unreachable!() };
     *path = volume.path().to_owned();
     tokens.apply(&[spec], Settings::default());
     let handle = tokens.handle(&"default".into(), &Want::Access).unwrap();
