@@ -56,6 +56,8 @@ pub(super) struct Grant {
     pub(super) key_id: String,
     pub(super) scopes: Vec<String>,
     pub(super) subject: Option<String>,
+    /// Whom an ID token is wanted for, in place of an access token.
+    pub(super) audience: Option<String>,
 }
 
 /// Why an assertion is refused, in OAuth's words.
@@ -89,6 +91,7 @@ struct Claims {
     sub: Option<String>,
     aud: Option<String>,
     scope: Option<String>,
+    target_audience: Option<String>,
     iat: Option<u64>,
     exp: Option<u64>,
 }
@@ -158,10 +161,14 @@ impl Accounts {
         }
         let scopes: Vec<String> =
             claims.scope.unwrap_or_default().split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
+        let audience = claims.target_audience.filter(|_| scopes.is_empty());
+        if audience.is_some() {
+            return Ok(Grant { account: email, key_id, scopes, subject, audience });
+        }
         if scopes.is_empty() || scopes.iter().any(|scope| scope.contains(',')) {
             return Err(Refusal::new("invalid_scope", "Invalid OAuth scope or ID token audience provided."));
         }
-        Ok(Grant { account: email, key_id, scopes, subject })
+        Ok(Grant { account: email, key_id, scopes, subject, audience: None })
     }
 
     /// Judges a JWT that an API is shown in place of an access token (AIP-4111).
@@ -174,7 +181,7 @@ impl Accounts {
         if scopes.is_empty() && !named {
             return Err(Refusal::grant("Invalid JWT: Failed audience check."));
         }
-        Ok(Grant { account: claims.iss.unwrap_or_default(), key_id, scopes, subject: claims.sub })
+        Ok(Grant { account: claims.iss.unwrap_or_default(), key_id, scopes, subject: claims.sub, audience: None })
     }
 
     fn verify(&self, token: &str, now: Now) -> Result<(Claims, &Account, String), Refusal> {

@@ -161,8 +161,12 @@ fn admit(headers: &HeaderMap, uri: &Uri, authority: &str, state: &State) -> (Adm
         return (Admission::Presigned, None);
     }
     let Some(token) = value.strip_prefix("Bearer ") else { return (Admission::Malformed, None) };
-    if !token.starts_with("eyJ") {
-        return lock(&state.tokens).judge(token, state.clock.now());
+    let known = lock(&state.tokens).judge(token, host_of(authority), state.clock.now());
+    if known.1.is_some() || !token.starts_with("eyJ") {
+        return known;
+    }
+    if state.script().refuse_self_signed.iter().any(|host| host == host_of(authority)) {
+        return (Admission::Unknown, None);
     }
     let now = Now { wall: state.wall(), moment: state.clock.now() };
     match lock(&state.accounts).judge_self_signed(token, host_of(authority), now) {

@@ -124,12 +124,18 @@ impl FakeGoogle {
     /// Issues a token without an exchange.
     pub fn mint(&self, email: &str) -> String {
         let script = self.state.script();
-        let wish = Wish { lifetime: script.lifetime, length: script.token_length, same: false };
+        let wish = Wish {
+            lifetime: script.lifetime,
+            wall: self.state.wall().seconds(),
+            length: script.token_length,
+            same: false,
+        };
         let grant = Grant {
             account: email.to_owned(),
             key_id: String::new(),
             scopes: vec!["https://www.googleapis.com/auth/cloud-platform".to_owned()],
             subject: None,
+            audience: None,
         };
         lock(&self.state.tokens).issue(grant, self.state.clock.now(), &wish).0
     }

@@ -18,6 +18,8 @@ pub struct Script {
     pub retry_after: Option<String>,
     /// Life of an access token.
     pub lifetime: Duration,
+    /// Hosts that take no self-signed token.
+    pub refuse_self_signed: Vec<String>,
     /// Put this where `expires_in` should be, whatever the token's life is.
     pub expires_in: Option<serde_json::Value>,
     /// Characters in a token. Google documents up to 2048.
@@ -45,6 +47,7 @@ impl Default for Script {
             retry_after: None,
             // What Google answers: an hour less the second that the exchange took.
             lifetime: Duration::from_secs(3599),
+            refuse_self_signed: Vec::new(),
             expires_in: None,
             token_length: 256,
             same_token: false,

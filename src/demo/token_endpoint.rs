@@ -94,9 +94,13 @@ async fn judged(
     let grant = lock(&state.accounts).judge(&assertion, &audience, now)?;
     exchange.account = Some(grant.account.clone());
     exchange.key_id = Some(grant.key_id.clone());
-    let wish = Wish { lifetime: script.lifetime, length: script.token_length, same: script.same_token };
+    let (lifetime, wall) = (script.lifetime, now.wall.seconds());
+    let wish = Wish { lifetime, wall, length: script.token_length, same: script.same_token };
     let (text, record) = lock(&state.tokens).issue(grant, now.moment, &wish);
     exchange.outcome = Outcome::Issued(record.number);
+    if record.audience.is_some() {
+        return Ok(json_answer(StatusCode::OK, &json!({ "id_token": text })));
+    }
     let left = now.moment.until(record.expires).as_secs();
     let expires_in = script.expires_in.clone().unwrap_or_else(|| json!(left));
     Ok(json_answer(StatusCode::OK, &json!({ "access_token": text, "expires_in": expires_in, "token_type": "Bearer" })))

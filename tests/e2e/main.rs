@@ -49,6 +49,7 @@ mod smuggling;
 mod startup;
 mod streams;
 mod token;
+mod tokens;
 mod volumes;
 mod websocket;
 

@@ -32,8 +32,9 @@ impl Message {
 
     fn lists(&self, name: &str, wanted: &str) -> bool {
         self.values(name).flat_map(|value| value.split(|byte| *byte == b',')).any(|element| {
-            let element = element.split(|byte| *byte == b'/').next().unwrap_or_default();
-            String::from_utf8_lossy(element).trim_matches([' ', '\t']).eq_ignore_ascii_case(wanted)
+            // No blank stands between a protocol's name and its version (RFC 9110 7.8).
+            let element = String::from_utf8_lossy(element);
+            element.trim_matches([' ', '\t']).split('/').next().is_some_and(|name| name.eq_ignore_ascii_case(wanted))
         })
     }
 
