@@ -314,6 +314,10 @@ fn words(decision: &Decision<'_>) -> (String, String) {
             );
             (Some(*route), result)
         }
+        Decision::SignBlob { route, .. } => {
+            let result = format!("signed here by credential '{}', if it is a V4 signed URL", route.credential);
+            (Some(*route), result)
+        }
         Decision::Pass { route, reason, .. } => {
             (*route, format!("passes without a token: {} ({})", reason.message(), reason.label()))
         }

@@ -51,12 +51,13 @@ fn service_account_key(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
     let fields = cursor.fields(&["path", "scopes", "subject", "signBlob"], &[], report);
     let path = fields.required("path", report).and_then(|path| path.parse(report, value::path));
     let subject = fields.parse_or("subject", None, report, value::subject);
-    fields.parse_or("signBlob", (), report, |text| match text {
-        "off" => Ok(()),
-        _ => Err("want off: signedUrl is not in this version"),
+    let signs_urls = fields.parse_or("signBlob", false, report, |text| match text {
+        "off" => Ok(false),
+        "signedUrl" => Ok(true),
+        _ => Err("want off or signedUrl"),
     });
     let scopes = scopes(&fields, report);
-    Kind::ServiceAccountKey { path: path.unwrap_or_default(), scopes, subject }
+    Kind::ServiceAccountKey { path: path.unwrap_or_default(), scopes, subject, signs_urls }
 }
 
 /// The scopes of any kind that has them.

@@ -171,7 +171,13 @@ fn routes(
     let at = listed.iter().rposition(|placed| placed.route.action == Action::Deny).map_or(0, |last| last + 1);
     listed.splice(at..at, annotations.routes.iter().cloned());
     warn_unreachable(&listed, reports.file);
-    listed.into_iter().map(|placed| placed.route).collect()
+    let signs = |route: &Route| {
+        let of_route = |spec: &&Spec| spec.name.as_str() == route.credential;
+        let kind = credentials.iter().find(of_route).map(|spec| &spec.kind);
+        matches!(kind, Some(Kind::ServiceAccountKey { signs_urls: true, .. }))
+    };
+    let routes = listed.into_iter().map(|placed| placed.route);
+    routes.map(|route| Route { signs_urls: signs(&route), ..route }).collect()
 }
 
 fn covered(host: &HostPattern, allow: &[HostPattern]) -> bool {

@@ -250,7 +250,10 @@ impl Default for Settings {
 /// The one credential of a sidecar that was told nothing.
 pub(super) fn default_credential(path: PathBuf) -> Spec {
     let scopes = vec![CLOUD_PLATFORM.to_owned()];
-    Spec { name: DEFAULT_CREDENTIAL.into(), kind: Kind::ServiceAccountKey { path, scopes, subject: None } }
+    Spec {
+        name: DEFAULT_CREDENTIAL.into(),
+        kind: Kind::ServiceAccountKey { path, scopes, subject: None, signs_urls: false },
+    }
 }
 
 /// Where its key lies.

@@ -79,6 +79,7 @@ mod tests {
             path: "/k".into(),
             scopes: Vec::new(),
             subject: subject.map(ToOwned::to_owned),
+            signs_urls: false,
         };
         let jwt = |template| Kind::SignedJwt { path: "/k".into(), template };
         let plain = jwt(Template::new("p"));

@@ -115,6 +115,8 @@ pub enum Kind {
         scopes: Vec<String>,
         /// The Workspace user to act for (domain-wide delegation).
         subject: Option<String>,
+        /// Whether it signs URLs for whoever may use it (`signBlob: signedUrl`).
+        signs_urls: bool,
     },
     /// A private key whose JWTs are the tokens.
     SignedJwt {
@@ -211,6 +213,14 @@ impl Source {
         match self {
             Self::SignedJwt(signer) => signer.token(parameters, exchange),
             Self::ServiceAccount(_) => Err(not_of_this_kind(&Want::Jwt(Parameters::none()))),
+        }
+    }
+
+    /// Signs any bytes, where this is a service account's key. Whoever calls has judged what they are.
+    pub fn sign_blob(&self, blob: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::ServiceAccount(account) => account.sign_blob(blob),
+            Self::SignedJwt(_) => None,
         }
     }
 

@@ -45,6 +45,6 @@ pub(crate) fn good(number: usize) -> String {
 /// A spec that nothing reads from a disk.
 pub(crate) fn spec(name: &str) -> Spec {
     let scopes = vec!["https://www.googleapis.com/auth/cloud-platform".to_owned()];
-    let kind = Kind::ServiceAccountKey { path: "/nowhere/key.json".into(), scopes, subject: None };
+    let kind = Kind::ServiceAccountKey { path: "/nowhere/key.json".into(), scopes, subject: None, signs_urls: false };
     Spec { name: name.into(), kind }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
 use super::{Class, Exchange, FetchError, Key, Reason, Token, TokenEndpoint, answer, jwt};
 use crate::secret::Secret;
 
@@ -53,6 +55,12 @@ impl ServiceAccount {
         let secret = self.signed(&claims)?;
         let lifetime = Duration::from_secs(jwt::LIFE_SECONDS - jwt::BACKDATE_SECONDS);
         Ok(Token { secret, sent: exchange.clock.now(), lifetime })
+    }
+
+    /// Signs any bytes by RSASSA-PKCS1-v1_5 with SHA-256, as `signBlob` does.
+    pub(super) fn sign_blob(&self, blob: &[u8]) -> Option<Vec<u8>> {
+        let signature = self.key.signing().sign(blob).ok()?;
+        URL_SAFE_NO_PAD.decode(signature).ok()
     }
 
     fn assertion(&self, asked: jwt::Asked<'_>, now: u64) -> Result<Secret, FetchError> {

@@ -12,6 +12,13 @@ pub enum Decision<'a> {
         /// Says which credential, and where.
         route: &'a Arc<Route>,
     },
+    /// It asks for a signature under a signed URL, and is answered here.
+    SignBlob {
+        /// Says whose key signs.
+        route: &'a Arc<Route>,
+        /// Whose signature is asked for.
+        account: String,
+    },
     /// It goes out without a token of ours.
     Pass {
         /// The route that matched, if one did.

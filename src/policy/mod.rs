@@ -18,6 +18,7 @@ mod own_credential;
 mod placeholder;
 mod route;
 mod service;
+mod signed_url;
 mod target;
 
 pub use decision::{Connect, Decision, DenyReason, PassReason};
@@ -27,6 +28,7 @@ pub use route::{
     Action, ClientAuthorization, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, Fallback, Route, TokenKind,
     X_SERVERLESS_AUTHORIZATION,
 };
+pub use signed_url::is_string_to_sign;
 
 use minting::Guarded;
 use service::Service;
@@ -186,6 +188,12 @@ impl Policy {
     ) -> Decision<'a> {
         if !self.allows(host) {
             return pass(Some(route), facts, PassReason::NotAllowed);
+        }
+        if route.signs_urls
+            && by_client_authorization(route, facts).is_none()
+            && let Some(account) = signed_url::account(host, facts, target)
+        {
+            return Decision::SignBlob { route, account };
         }
         match minting::judge(host, route.names(host), facts.method, facts.headers, target) {
             Some(Guarded::Deny(reason)) => return Decision::Deny { route: Some(route), reason },

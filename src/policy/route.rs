@@ -32,6 +32,8 @@ pub struct Route {
     pub header: HeaderName,
     /// What becomes of a credential that the client sent itself.
     pub client_authorization: ClientAuthorization,
+    /// Whether requests for signatures under signed URLs are answered with the credential's key (`signBlob`).
+    pub signs_urls: bool,
     /// Sent as `x-goog-user-project` where the client sent none.
     pub quota_project: Option<String>,
 }
@@ -95,6 +97,7 @@ impl Route {
             fallback: Fallback::None,
             header: header::AUTHORIZATION,
             client_authorization: ClientAuthorization::Replace,
+            signs_urls: false,
             quota_project: None,
         }
     }

@@ -51,6 +51,7 @@ fn verdict(policy: &Policy, request: &str, fields: &[(&str, &str)]) -> String {
         Decision::Pass { route, reason, strip_placeholder } => {
             format!("{}pass:{}{}", named(route), reason.label(), if strip_placeholder { "+strip" } else { "" })
         }
+        Decision::SignBlob { route, account } => format!("{}sign:{account}", named(Some(route))),
         Decision::Deny { route, reason } => format!("{}deny:{}", named(route), reason.label()),
     }
 }
@@ -639,4 +640,46 @@ fn labels_are_distinct_and_fit_for_metrics() {
         assert_eq!(distinct.len(), set.len());
         assert!(set.iter().all(|label| label.bytes().all(|byte| byte.is_ascii_lowercase() || b"_0".contains(&byte))));
     }
+}
+
+#[test]
+fn a_signature_is_asked_for_in_one_form_only_and_where_the_credential_allows_it() {
+    const PLAIN: &str = "POST iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/a@p.iam:signBlob";
+    let signs = |change: fn(&mut Route)| {
+        let mut route = route("apis", Action::Inject, &["*.googleapis.com"]);
+        route.signs_urls = true;
+        change(&mut route);
+        Policy::new(vec![route], Unmatched::Pass, vec![pattern("*.googleapis.com")])
+    };
+    let policy = signs(|_| {});
+    assert_eq!(verdict(&policy, PLAIN, &[]), "apis sign:a@p.iam");
+    for (from, to) in [
+        ("POST", "GET"),
+        ("POST", "PUT"),
+        ("iamcredentials.", "iamcredentials.mtls."),
+        ("iamcredentials.", "iamcredentials-x.p."),
+        ("iamcredentials.", "us-central1-iamcredentials."),
+        ("v1", "v1beta1"),
+        ("/v1", "//v1"),
+        ("/v1", "/x/../v1"),
+        ("projects/-", "projects/p"),
+        (":signBlob", ":signJwt"),
+        (":signBlob", ":SIGNBLOB"),
+        (":signBlob", ":generateAccessToken"),
+        (":signBlob", ":signBlob/"),
+        ("a@p.iam", ""),
+        ("a@p.iam", "a/b"),
+        ("a@p.iam", "-"),
+    ] {
+        let request = PLAIN.replacen(from, to, 1);
+        let expected = if to == "-" { "apis sign:-" } else { "apis deny:minting" };
+        assert_eq!(verdict(&policy, &request, &[]), expected, "{request}");
+    }
+    assert_eq!(verdict(&policy, PLAIN, &[("x-http-method-override", "GET")]), "apis deny:minting");
+    assert_eq!(verdict(&signs(|route| route.signs_urls = false), PLAIN, &[]), "apis deny:minting");
+    let require = signs(|route| route.client_authorization = ClientAuthorization::Require);
+    assert_eq!(verdict(&require, PLAIN, &[]), "apis deny:minting");
+    assert_eq!(verdict(&require, PLAIN, &[("authorization", &format!("Bearer {MARK}"))]), "apis sign:a@p.iam");
+    let keep = signs(|route| route.client_authorization = ClientAuthorization::Keep);
+    assert_eq!(verdict(&keep, PLAIN, &[("authorization", "Bearer own")]), "apis deny:minting");
 }

@@ -133,7 +133,7 @@ impl Failure {
 }
 
 /// Reasons that are the data plane's own; others come from policy, the head gate, TLS, tokens and connections.
-pub const REFUSAL_LABELS: [&str; 14] = [
+pub const REFUSAL_LABELS: [&str; 15] = [
     "authority_mismatch",
     "bad_answer",
     "bad_authority",
@@ -146,6 +146,7 @@ pub const REFUSAL_LABELS: [&str; 14] = [
     "not_a_proxy_request",
     "plaintext",
     "proxy_password",
+    "sign_blob",
     "slow_body",
     "tls_timeout",
 ];

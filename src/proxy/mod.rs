@@ -17,6 +17,7 @@ mod intercept;
 mod plain;
 mod replay;
 mod request;
+mod sign;
 mod supply;
 mod tunnel;
 mod upgrade;

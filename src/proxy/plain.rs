@@ -86,7 +86,7 @@ fn allowed(
             Ok(strip_placeholder)
         }
         // Unreachable while credentials go to port 443 only; answered, not asserted.
-        Decision::Inject { .. } => {
+        Decision::Inject { .. } | Decision::SignBlob { .. } => {
             Err(Failure::new(Kind::Denied, "plaintext", "a credential is never sent over plain http"))
         }
     }

@@ -16,7 +16,7 @@ use super::{
     entry::Context,
     error::{Failure, Kind},
     headers::{self, ProxyAuthorization},
-    plain, replay,
+    plain, replay, sign,
     supply::{Chosen, Supply},
     upgrade,
     upstream::{self, Credential, Head, Payload, Sent},
@@ -145,6 +145,7 @@ async fn exchange(context: &Context, request: Request<Incoming>, record: &mut Re
     record.authority = Some(authority.clone());
     let plan = decide(shared, &live, &authority, &request, record)?;
     let token = match &plan {
+        Plan::Sign(supply, account) => return Box::pin(sign::answer(supply, account, request)).await,
         Plan::Inject(_, _, chosen) => Some(token(&chosen.handle).await?),
         Plan::Pass { .. } => None,
     };
@@ -181,7 +182,11 @@ fn over_tls(live: &Live, door: &Door, claimed: &Authority, scheme: Option<&http:
 /// What becomes of a request that is sent on.
 enum Plan {
     Inject(Arc<Route>, Arc<Supply>, Chosen),
-    Pass { strip_placeholder: bool },
+    /// Answered here, for this account.
+    Sign(Arc<Supply>, String),
+    Pass {
+        strip_placeholder: bool,
+    },
 }
 
 impl Plan {
@@ -196,7 +201,7 @@ impl Plan {
         match self {
             Self::Inject(route, ..) => Cleaning::ForCredential(route, placeholder),
             Self::Pass { strip_placeholder: true } => Cleaning::OffPlaceholder(placeholder),
-            Self::Pass { strip_placeholder: false } => Cleaning::Hops,
+            Self::Pass { strip_placeholder: false } | Self::Sign(..) => Cleaning::Hops,
         }
     }
 }
@@ -221,13 +226,18 @@ fn decide(
     record: &mut Record,
 ) -> Result<Plan, Failure> {
     match live.policy.decide(&facts(shared, authority, request)) {
+        Decision::SignBlob { route, account } => {
+            record.route = Some(route.clone());
+            record.decision = "sign";
+            let supply = live.supplies.get(&route.name).ok_or_else(no_credential)?;
+            Ok(Plan::Sign(supply.clone(), account))
+        }
         Decision::Inject { route } => {
             record.route = Some(route.clone());
             record.decision = "inject";
-            let none = || Failure::no_token("no_credential", "the route's credential is not configured", 5);
-            let supply = live.supplies.get(&route.name).ok_or_else(none)?;
-            let host = authority.host().ok_or_else(none)?;
-            let chosen = supply.choose(host, &shared.refusals).ok_or_else(none)?;
+            let supply = live.supplies.get(&route.name).ok_or_else(no_credential)?;
+            let host = authority.host().ok_or_else(no_credential)?;
+            let chosen = supply.choose(host, &shared.refusals).ok_or_else(no_credential)?;
             Ok(Plan::Inject(route.clone(), supply.clone(), chosen))
         }
         Decision::Pass { route, reason, strip_placeholder } => {
@@ -241,6 +251,10 @@ fn decide(
             Err(Failure::new(Kind::Denied, reason.label(), reason.message()))
         }
     }
+}
+
+fn no_credential() -> Failure {
+    Failure::no_token("no_credential", "the route's credential is not configured", 5)
 }
 
 /// What policy judges a request by; the same for every path that a request can take.

@@ -11,7 +11,7 @@ use crate::{
     clock::{Clock, Moment},
     credential::{CredentialName, Want},
     policy::{Fallback, Route, TokenKind},
-    token::{Handle, Tokens},
+    token::{Handle, Signature, SignatureError, Tokens},
 };
 
 /// Where the tokens of one route come from.
@@ -20,6 +20,8 @@ pub struct Supply {
     main: Main,
     /// What goes on in place of `main`, and when.
     other: Option<(When, Handle)>,
+    /// Who signs, where the route signs URLs.
+    signer: Option<(Tokens, CredentialName)>,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,15 @@ impl Supply {
             (TokenKind::Id, None) => (Main::ForHost(tokens.clone(), name), None),
             (TokenKind::Jwt, _) => (Main::One(handle(Want::Jwt(crate::credential::Parameters::none()))?), None),
         };
-        Some(Self { main, other })
+        let signer = route.signs_urls.then(|| (tokens.clone(), CredentialName::new(&route.credential)));
+        Some(Self { main, other, signer })
+    }
+
+    /// Signs `blob` for `account`.
+    pub(super) fn sign(&self, account: &str, blob: &[u8]) -> Result<Signature, SignatureError> {
+        let none = || SignatureError::NoKey("the route signs no URLs".to_owned());
+        let (tokens, name) = self.signer.as_ref().ok_or_else(none)?;
+        tokens.sign_blob(name, account, blob)
     }
 
     /// The token for a request to `host`.

@@ -26,6 +26,7 @@ mod keys;
 mod refresh;
 mod rotate;
 pub mod schedule;
+mod signature;
 mod signed;
 mod slot;
 mod status;
@@ -33,6 +34,7 @@ mod status;
 pub use events::Events;
 pub use keys::Refused;
 pub use schedule::Settings;
+pub use signature::{Signature, SignatureError};
 pub use slot::{Bearer, Handle, UNAVAILABLE_LABELS, Unavailable};
 pub use status::{Condition, CredentialStatus, KeyStatus, Resting, SlotStatus, Trouble};
 
@@ -157,6 +159,24 @@ impl Tokens {
             return Err(slot::unavailable(5, Reason::NoKey.label(), &keys.why_none()));
         };
         credential.signed.token((key.id, &key.source), parameters, least, &self.inner.setup.exchange)
+    }
+
+    /// Signs `blob` for `account` with the key that the credential uses now.
+    ///
+    /// # Errors
+    ///
+    /// When the credential has no key, or one of another account.
+    pub fn sign_blob(
+        &self,
+        credential: &CredentialName,
+        account: &str,
+        blob: &[u8],
+    ) -> Result<Signature, SignatureError> {
+        let credentials = self.lock();
+        let gone = || SignatureError::NoKey("the credential was removed from the configuration".to_owned());
+        let credential = credentials.get(credential).ok_or_else(gone)?;
+        let in_use = credential.slots.get(&Want::Access).and_then(|kept| kept.slot.last()?.key_id.clone());
+        signature::sign(&credential.keys.borrow(), in_use.as_deref(), account, blob)
     }
 
     /// What there is, by name.

@@ -283,7 +283,10 @@ fn settings(google: &FakeGoogle, dir: &Path) -> Settings {
 /// A credential with keys at `path`.
 pub(crate) fn credential(name: &str, path: PathBuf) -> Spec {
     let scopes = vec![expand_scope("cloud-platform")];
-    Spec { name: CredentialName::new(name), kind: Kind::ServiceAccountKey { path, scopes, subject: None } }
+    Spec {
+        name: CredentialName::new(name),
+        kind: Kind::ServiceAccountKey { path, scopes, subject: None, signs_urls: false },
+    }
 }
 
 /// The one default route.

@@ -45,6 +45,7 @@ mod rotation;
 mod rotation_load;
 mod scope;
 mod secrets;
+mod signing;
 mod smuggling;
 mod startup;
 mod streams;

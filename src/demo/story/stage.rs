@@ -206,6 +206,7 @@ fn settings(
                 path: keys.to_owned(),
                 scopes: vec![expand_scope("cloud-platform")],
                 subject: None,
+                signs_urls: false,
             },
         }],
         refresh,
