@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use super::Shared;
 use crate::{
     credential::{CredentialName, Want},
-    metadata_server::{Handout, Mode, Pod, TokenSource, Unavailable},
-    policy::Placeholder,
+    metadata_server::{Audience, Handout, Mode, Pod, TokenSource, Unavailable},
+    policy::{Action, Placeholder, Policy, TokenKind},
 };
 
 /// Follows the default credential: a rotated key may belong to another account.
@@ -52,8 +52,20 @@ fn pod(shared: &Shared) -> Option<Arc<Pod>> {
         name: "bearerd".to_owned(),
         zone: None,
         attributes: BTreeMap::new(),
-        audiences: Vec::new(),
+        audiences: audiences(&settings.policy),
     }))
+}
+
+/// Whom ID tokens may be asked for: the audiences that routes put on requests.
+fn audiences(policy: &Policy) -> Vec<Audience> {
+    let routes = policy.routes().iter();
+    let giving = routes.filter(|route| route.action == Action::Inject && route.token == TokenKind::Id);
+    giving
+        .flat_map(|route| match &route.audience {
+            Some(audience) => vec![Audience::Exact(audience.clone())],
+            None => route.hosts.iter().map(|host| Audience::of_host(&host.to_string())).collect(),
+        })
+        .collect()
 }
 
 /// The one named `default`, else the first, of those that give access tokens.
@@ -70,9 +82,19 @@ pub(super) struct Source {
 
 impl TokenSource for Source {
     async fn access(&self) -> Result<Handout, Unavailable> {
+        self.token(Want::Access).await
+    }
+
+    async fn id(&self, audience: &str) -> Result<Handout, Unavailable> {
+        self.token(Want::Id(audience.into())).await
+    }
+}
+
+impl Source {
+    async fn token(&self, want: Want) -> Result<Handout, Unavailable> {
         let name = default_credential(&self.shared.settings.borrow()).map(|spec| spec.name.clone());
         let name = name.unwrap_or_else(|| CredentialName::new("default"));
-        let Some(handle) = self.shared.tokens.handle(&name, &Want::Access) else {
+        let Some(handle) = self.shared.tokens.handle(&name, &want) else {
             return Err(unavailable(5, "no credential is configured"));
         };
         let token = handle
@@ -81,10 +103,6 @@ impl TokenSource for Source {
             .map_err(|unavailable| self::unavailable(unavailable.retry_after_seconds, &unavailable.message))?;
         let left = self.shared.ground.clock.now().until(token.expires);
         Ok(Handout { token: token.bare.clone(), expires_in: left.as_secs() })
-    }
-
-    async fn id(&self, _: &str) -> Result<Handout, Unavailable> {
-        Err(unavailable(5, "ID tokens are not configured"))
     }
 }
 

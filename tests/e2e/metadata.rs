@@ -1,11 +1,14 @@
 //! The metadata door: what SDKs find there opens requests through interception, and only there.
 
-use bearerd::{app::Metadata, policy::ClientAuthorization};
+use bearerd::{
+    app::Metadata,
+    policy::{ClientAuthorization, HostPattern, Policy, Route, TokenKind, Unmatched},
+};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::{
-    bed::{ACCOUNT, Bed, PROJECT, STORAGE, routed},
+    bed::{ACCOUNT, Bed, PROJECT, STORAGE, World, apis, routed, send_below},
     client::{DOORS, eventually, get_with},
     raw,
 };
@@ -115,4 +118,56 @@ async fn it_is_not_reached_through_the_proxy() {
         raw::write(&mut stream, head.as_bytes()).await;
         assert_eq!(raw::answer(&mut stream).await.status(), 403, "{host}");
     }
+}
+
+#[tokio::test]
+async fn an_id_token_from_the_metadata_door_opens_the_route_that_gives_the_real_one() {
+    const HOST: &str = "service-abc.a.run.app";
+    let world = World::new().await;
+    let google = world.google.address();
+    let bed = world.start(|settings| {
+        let hosts = vec![HostPattern::parse("*.run.app").unwrap()];
+        let run = Route {
+            name: "run".to_owned(),
+            token: TokenKind::Id,
+            client_authorization: ClientAuthorization::Require,
+            ..Route::google_apis(hosts.clone())
+        };
+        let routes = vec![run, Route::google_apis(apis())];
+        settings.policy = Policy::new(routes, Unmatched::Pass, [apis(), hosts].concat());
+        send_below(settings, "run.app", google);
+    });
+    bed.exchanges_reach(1).await;
+    let identity =
+        |audience: &str| format!("instance/service-accounts/default/identity?audience={audience}&format=full");
+    let answer = value(&bed, &identity(&format!("https://{HOST}"))).await;
+    let token = String::from_utf8(answer.body).unwrap();
+    assert!(token.ends_with('.') && token.len() > 100, "unsigned: {token}");
+    assert_eq!(value(&bed, &identity("https://elsewhere.example.com")).await.status(), 403);
+    for door in DOORS {
+        let mut client = bed.client(door, HOST).await;
+        let bearer = format!("Bearer {token}");
+        assert_eq!(client.call(get_with("/echo", &[("authorization", &bearer)])).await.status(), 200, "{door:?}");
+        let last = bed.last();
+        assert_eq!(last.token.unwrap().audience, Some(format!("https://{HOST}")));
+        assert_ne!(last.headers["authorization"], bearer);
+        assert_eq!(client.call(get_with("/echo", &[])).await.status(), 401, "{door:?}: nobody asked for it");
+    }
+}
+
+#[tokio::test]
+async fn where_tokens_are_handed_out_so_are_id_tokens_for_the_audiences_of_routes() {
+    let world = World::new().await;
+    let bed = world.start(|settings| {
+        settings.metadata = Metadata::Token;
+        let hosts = vec![HostPattern::parse("*.run.app").unwrap()];
+        let run = Route { name: "run".to_owned(), token: TokenKind::Id, ..Route::google_apis(hosts.clone()) };
+        settings.policy = Policy::new(vec![run], Unmatched::Pass, [apis(), hosts].concat());
+    });
+    bed.exchanges_reach(1).await;
+    let path = "instance/service-accounts/default/identity?audience=https://one.run.app";
+    let answer = value(&bed, path).await;
+    let given = String::from_utf8(answer.body).unwrap();
+    let issued = bed.google.tokens().into_iter().find(|(text, _)| *text == given).expect("a token of Google's").1;
+    assert_eq!(issued.audience.as_deref(), Some("https://one.run.app"));
 }
