@@ -7,7 +7,7 @@
 //! later ones may use earlier ones. `tests/architecture.rs` reads this table and holds it.
 //!
 //! ```text
-//! authority clock secret backoff ready shutdown telemetry metrics
+//! authority clock secret backoff ready shutdown telemetry metrics neighbours
 //! tls
 //! net
 //! credential watch
@@ -34,6 +34,7 @@ pub mod environment;
 pub mod inject;
 pub mod metadata_server;
 pub mod metrics;
+pub mod neighbours;
 pub mod net;
 pub mod policy;
 pub mod proxy;

@@ -70,7 +70,12 @@ pub struct Follower {
     /// What is in use, and what has been refused since: neither is said twice.
     in_use: Option<Loaded>,
     refused: Vec<String>,
+    /// Why nothing may be started now, whatever the configuration says.
+    hindrance: Hindrance,
 }
+
+/// Says what stands against a start, if anything does.
+pub type Hindrance = fn() -> Option<String>;
 
 impl Follower {
     /// Begins to watch the files of `origin`.
@@ -88,7 +93,14 @@ impl Follower {
             started: None,
             in_use: None,
             refused: Vec::new(),
+            hindrance: || None,
         }
+    }
+
+    /// The same, which starts nothing while `hindrance` has something to say.
+    #[must_use]
+    pub fn not_while(self, hindrance: Hindrance) -> Self {
+        Self { hindrance, ..self }
     }
 
     /// Starts the sidecar as soon as there is a usable configuration and its ports are free. Until then `/startupz`
@@ -97,7 +109,7 @@ impl Follower {
         let mut probes = Probes::default();
         loop {
             let mut wait = None;
-            let problems = match self.read() {
+            let problems = match (self.hindrance)().map_or_else(|| self.read(), |hindrance| Err(vec![hindrance])) {
                 Ok(good) => match self.try_start(&good, &mut probes).await {
                     Ok(sidecar) => {
                         self.note_started(&sidecar, good);
@@ -110,6 +122,9 @@ impl Follower {
                 },
                 Err(problems) => problems,
             };
+            if (self.hindrance)().is_some() {
+                wait = Some(RETRY);
+            }
             self.ground.ready.wait_for("config", problems.join("; "));
             if self.is_news(&problems) {
                 for problem in &problems {

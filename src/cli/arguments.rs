@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{
     app::Origin,
@@ -78,8 +78,21 @@ pub(super) struct RunArgs {
         hide_env_values = true
     )]
     pub(super) log_format: telemetry::Format,
+    /// What is done while a process of another container has our user id and can be seen: deny (nothing starts) or warn
+    #[arg(long, value_name = "WORD", value_enum, default_value_t, hide_possible_values = true)]
+    pub(super) shared_processes: SharedProcesses,
     #[command(flatten)]
     pub(super) source: SourceArgs,
+}
+
+/// What becomes of a sidecar whose memory another container could look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum SharedProcesses {
+    /// It waits, and says why.
+    #[default]
+    Deny,
+    /// It says so and starts.
+    Warn,
 }
 
 #[derive(Debug, Args)]

@@ -1,14 +1,15 @@
 //! `run`: the sidecar.
 
-use std::{io::IsTerminal as _, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal as _, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::sync::Notify;
 
-use super::{RunArgs, process};
+use super::{RunArgs, arguments::SharedProcesses, process};
 use crate::{
     app::{Ground, Sidecar, reload::Follower},
     clock::Clock,
+    neighbours,
     telemetry::{self, Logs},
 };
 
@@ -33,6 +34,10 @@ async fn run(args: &RunArgs, log: &Logs) -> anyhow::Result<()> {
     let mut ending = Ending::listen()?;
     let level = args.log.log_level.is_none().then(|| log.clone());
     let follower = Follower::new(args.source.origin(), ground.clone(), level, ending.look_again.clone());
+    let follower = match args.shared_processes {
+        SharedProcesses::Deny => follower.not_while(neighbour),
+        SharedProcesses::Warn => follower,
+    };
     let (sidecar, follower) = tokio::select! {
         started = follower.start() => started,
         signal = ending.next() => {
@@ -40,8 +45,30 @@ async fn run(args: &RunArgs, log: &Logs) -> anyhow::Result<()> {
             return Ok(());
         }
     };
+    ground.tasks.spawn(tell_of_neighbours(ground.clock));
     serve(sidecar, follower, ending, &ground).await;
     Ok(())
+}
+
+/// Why a start would be in vain: whoever is seen here has our user id and another container.
+fn neighbour() -> Option<String> {
+    let beside = neighbours::beside(std::process::id(), &neighbours::look().ok()?)?;
+    Some(format!(
+        "process {} of another container has our user id {} and could read the key (shareProcessNamespace): give the \
+         sidecar a user id of its own, or set --shared-processes=warn",
+        beside.pid, beside.user
+    ))
+}
+
+/// The application starts after its sidecar, when there is nothing left to refuse.
+async fn tell_of_neighbours(clock: Clock) {
+    loop {
+        if let Some(neighbour) = neighbour() {
+            tracing::error!("{neighbour}");
+            return;
+        }
+        clock.sleep(LOOK_AGAIN).await;
+    }
 }
 
 async fn serve(sidecar: Sidecar, follower: Follower, mut ending: Ending, ground: &Ground) {
@@ -87,3 +114,5 @@ impl Ending {
         }
     }
 }
+
+const LOOK_AGAIN: Duration = Duration::from_secs(30);

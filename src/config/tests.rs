@@ -188,7 +188,10 @@ fn each_wrong_value_names_its_place_and_what_is_accepted() {
         ("credentials: [{name: default, serviceAccountKey: {path: ''}}]", "serviceAccountKey.path: want the path"),
         ("credentials: [{name: default, serviceAccountKey: {path: /k, scopes: []}}]", "scopes: no scopes"),
         ("credentials: [{name: default, serviceAccountKey: {path: /k, subject: me}}]", "subject: want an e-mail"),
-        ("credentials: [{name: default, serviceAccountKey: {path: /k, signBlob: signedUrl}}]", "signBlob: want off"),
+        (
+            "credentials: [{name: default, serviceAccountKey: {path: /k, signBlob: yes}}]",
+            "signBlob: want off or signedUrl",
+        ),
         ("tokens: []", "'tokens' is not in this version"),
         ("unmatched: allow", "unmatched: want pass or deny"),
         ("allow: {hosts: [storage.googleapis.com], accounts: []}", "allow: unknown field 'accounts'"),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     finding::{Finding, shown},
     pod, quantity,
-    settings::{Settings, Unknown, is_key, is_no_proxy, is_object_name},
+    settings::{Settings, Strictness, is_key, is_no_proxy, is_object_name},
 };
 use crate::config::{self, ANNOTATIONS, PREFIX, Reader};
 
@@ -196,14 +196,14 @@ fn no_template(name: &str, settings: &Settings) -> String {
     format!("{} is no profile of the administrator's, want {list}", shown(name))
 }
 
-fn unknown(name: &str, lead: Unknown, found: &mut Findings) {
+fn unknown(name: &str, lead: Strictness, found: &mut Findings) {
     let near = config::nearest(name, ANNOTATIONS.iter().map(|known| known.name));
     let hint = near.map_or_else(|| "see the list of them".to_owned(), |near| format!("did you mean '{near}'?"));
     let subject = if config::is_plain(name) { format!("{PREFIX}{name}") } else { PREFIX.to_owned() };
     let message = format!("no annotation of this version, {hint}");
     match lead {
-        Unknown::Deny => found.error(subject, message, DOCS),
-        Unknown::Warn => found.warn(subject, message, DOCS),
+        Strictness::Deny => found.error(subject, message, DOCS),
+        Strictness::Warn => found.warn(subject, message, DOCS),
     }
 }
 

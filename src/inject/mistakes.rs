@@ -133,7 +133,7 @@ fn fits(name: &str, value: &Value, default: &Value) -> bool {
     match (name, value) {
         ("config", value) => value.is_object(),
         ("profiles", Value::Object(profiles)) => profiles.values().all(Value::is_object),
-        ("unknownAnnotations", value) => value == "deny" || value == "warn",
+        ("unknownAnnotations" | "sharedProcesses", value) => value == "deny" || value == "warn",
         ("user", value) => value.is_null() || value.as_u64().is_some_and(|user| u32::try_from(user).is_ok()),
         (_, Value::Array(items)) => default.is_array() && items.iter().all(is_text),
         (_, Value::Object(fields)) => default.is_object() && fields.values().all(is_text),
@@ -145,7 +145,7 @@ fn wanted(name: &str, default: &Value) -> &'static str {
     match (name, default) {
         ("config", _) => "a mapping",
         ("profiles", _) => "a mapping of mappings",
-        ("unknownAnnotations", _) => "deny or warn",
+        ("unknownAnnotations" | "sharedProcesses", _) => "deny or warn",
         ("user", _) => "a UID or null",
         (_, Value::Bool(_)) => "true or false",
         (_, Value::Array(_)) => "a list of texts",

@@ -64,7 +64,10 @@ pub struct Settings {
     pub resources: Resources,
     /// What an annotation of ours that nobody knows leads to.
     #[serde(default)]
-    pub unknown_annotations: Unknown,
+    pub unknown_annotations: Strictness,
+    /// What becomes of a pod whose processes see each other, when one may have the sidecar's UID.
+    #[serde(default)]
+    pub shared_processes: Strictness,
     /// Sets of other values that pods choose by name.
     #[serde(default)]
     pub profiles: BTreeMap<String, Map<String, Value>>,
@@ -90,10 +93,10 @@ pub struct Resources {
     pub limits: BTreeMap<String, String>,
 }
 
-/// What an unknown annotation leads to.
+/// What a doubtful thing leads to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Unknown {
+pub enum Strictness {
     /// A refusal.
     #[default]
     Deny,
@@ -172,7 +175,8 @@ impl Default for Settings {
             log_format: default_format(),
             log_level: String::new(),
             resources: Resources::default(),
-            unknown_annotations: Unknown::Deny,
+            unknown_annotations: Strictness::Deny,
+            shared_processes: Strictness::Deny,
             profiles: BTreeMap::new(),
         }
     }
@@ -253,5 +257,5 @@ pub(super) fn is_label(name: &str) -> bool {
 
 pub(super) const ROOTS: &str = "/var/run/bearerd/roots";
 
-pub(super) const NOT_IN_PROFILES: [&str; 6] =
-    ["image", "user", "allowHosts", "allowAccounts", "profiles", "unknownAnnotations"];
+pub(super) const NOT_IN_PROFILES: [&str; 7] =
+    ["image", "user", "allowHosts", "allowAccounts", "profiles", "unknownAnnotations", "sharedProcesses"];

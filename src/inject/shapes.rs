@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     annotations::Findings,
     pod::{self, items},
-    settings::Settings,
+    settings::{Settings, Strictness},
     sidecar,
 };
 use crate::config;
@@ -26,13 +26,7 @@ pub(super) fn every(pod: &Value, found: &mut Findings) {
 /// What holds for a pod that gets the sidecar now.
 pub(super) fn fresh(pod: &Value, settings: &Settings, running: &config::Settings, found: &mut Findings) {
     clashes(pod, settings, running, found);
-    if pod["spec"]["shareProcessNamespace"] == true {
-        found.warn(
-            "spec.shareProcessNamespace",
-            "a container with the sidecar's UID can read the key, want false",
-            DOCS,
-        );
-    }
+    shared_processes(pod, settings, found);
     users(pod, settings, found);
     secrets(pod, settings, found);
     if guaranteed(pod) && settings.resources.requests != settings.resources.limits {
@@ -76,11 +70,38 @@ fn ports(running: &config::Settings) -> Vec<u16> {
         .collect()
 }
 
-fn users(pod: &Value, settings: &Settings, found: &mut Findings) {
-    let Some(user) = settings.user.map(u64::from) else { return };
+/// Processes of one UID that see each other: the key is in the reach of the other one, at the latest while the sidecar
+/// starts and has not closed itself yet.
+fn shared_processes(pod: &Value, settings: &Settings, found: &mut Findings) {
+    if pod["spec"]["shareProcessNamespace"] != true {
+        return;
+    }
+    const SUBJECT: &str = "spec.shareProcessNamespace";
+    // Where the platform chooses the UID, it is one for all containers of a pod.
+    let is_shared =
+        settings.user.is_none() || pod::all(pod).iter().any(|container| has_our_user(pod, container, settings));
+    match (is_shared, settings.shared_processes) {
+        (false, _) => found.warn(SUBJECT, "containers can see and end the sidecar's process, want false", DOCS),
+        (true, Strictness::Warn) => {
+            found.warn(SUBJECT, "a container with the sidecar's UID can read the key, want false", DOCS);
+        }
+        (true, Strictness::Deny) => {
+            let message = "a container with the sidecar's UID can read the key, want false, or another UID";
+            found.error(SUBJECT, message, DOCS);
+        }
+    }
+}
+
+fn has_our_user(pod: &Value, container: &pod::Container<'_>, settings: &Settings) -> bool {
     let of_pod = pod["spec"]["securityContext"]["runAsUser"].as_u64();
+    let user = container.value["securityContext"]["runAsUser"].as_u64().or(of_pod);
+    user.is_some() && user == settings.user.map(u64::from)
+}
+
+fn users(pod: &Value, settings: &Settings, found: &mut Findings) {
+    let Some(user) = settings.user else { return };
     for container in pod::all(pod) {
-        if container.value["securityContext"]["runAsUser"].as_u64().or(of_pod) == Some(user) {
+        if has_our_user(pod, &container, settings) {
             let subject = format!("spec.{}[{}].securityContext.runAsUser", container.list, container.index);
             found.warn(subject, format!("{user} is the sidecar's UID too, want another"), DOCS);
         }

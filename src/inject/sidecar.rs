@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::settings::{ROOTS, Settings};
+use super::settings::{ROOTS, Settings, Strictness};
 
 /// The container.
 pub(super) fn container(settings: &Settings) -> Value {
@@ -41,6 +41,9 @@ fn arguments(settings: &Settings) -> Vec<String> {
     out.push(format!("--allow-hosts={}", settings.allow_hosts.join(",")));
     if !settings.allow_accounts.is_empty() {
         out.push(format!("--allow-accounts={}", settings.allow_accounts.join(",")));
+    }
+    if settings.shared_processes == Strictness::Warn {
+        out.push("--shared-processes=warn".to_owned());
     }
     out.push(format!("--log-format={}", settings.log_format));
     if !settings.log_level.is_empty() {

@@ -18,7 +18,6 @@ mod capture;
 mod cases;
 mod client;
 mod clocks;
-mod closed;
 mod connect;
 mod credentials;
 mod drain;

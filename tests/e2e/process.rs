@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     net::SocketAddr,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -25,6 +26,11 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(world: World, path: &Path, wrap: &[&str], prepare: &str) -> Self {
+        Self::start_as(None, world, path, wrap, prepare)
+    }
+
+    /// The same under another user id, which only root can do.
+    fn start_as(as_user: Option<u32>, world: World, path: &Path, wrap: &[&str], prepare: &str) -> Self {
         let (dir, google) = (world.dir.path().to_owned(), world.google.address());
         std::fs::write(dir.join("roots.pem"), world.google.ca_pem()).unwrap();
         let (keys, dir_shown) = (path.display(), dir.display());
@@ -36,12 +42,21 @@ impl Process {
              upstream: {{extraRoots: {dir_shown}/roots.pem, connectTo: {{'*.googleapis.com:443': '{google}'}}}}\n"
         );
         std::fs::write(dir.join("config.yaml"), config).unwrap();
-        let run = format!("{prepare} exec {} run --config {dir_shown}/config.yaml", env!("CARGO_BIN_EXE_bearerd"));
+        // Under a user id of its own the program must lie where that one may go.
+        let program = dir.join("bearerd");
+        std::fs::hard_link(env!("CARGO_BIN_EXE_bearerd"), &program)
+            .or_else(|_| std::fs::copy(env!("CARGO_BIN_EXE_bearerd"), &program).map(|_| ()))
+            .unwrap();
+        let run = format!("{prepare} exec {} run --config {dir_shown}/config.yaml", program.display());
         let log = dir.join("log");
         let file = File::create(&log).unwrap();
         let all: Vec<&str> = wrap.iter().copied().chain(["sh", "-c", &run]).collect();
         let mut command = Command::new(all[0]);
         command.args(&all[1..]).stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        if let Some(user) = as_user {
+            give(&dir, user);
+            command.uid(user).gid(user).current_dir(&dir);
+        }
         Self { world, child: command.spawn().unwrap(), log }
     }
 
@@ -81,6 +96,18 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+/// A user id that is not root's: root may look at every process.
+fn nobody() -> Option<u32> {
+    rustix::process::getuid().is_root().then_some(65_532)
+}
+
+fn give(path: &Path, user: u32) {
+    std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
+    if path.is_dir() && !path.is_symlink() {
+        std::fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path(), user));
     }
 }
 
@@ -162,4 +189,56 @@ async fn without_descriptors_idle_connections_make_room() {
         }
     }
     assert!(!process.log().contains("panic"), "{}", process.log());
+}
+
+#[tokio::test]
+async fn a_process_of_the_same_user_finds_memory_variables_and_files_shut() {
+    let world = World::new().await;
+    let keys = world.keys();
+    let process = Process::start_as(nobody(), world, &keys, &[], "");
+    process.proxy().await;
+    let proc = format!("/proc/{}", process.child.id());
+    let neighbour = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir("/").stdin(Stdio::null()).stderr(Stdio::piped());
+        nobody().map(|user| command.uid(user).gid(user));
+        command.output().unwrap()
+    };
+    for file in ["environ", "maps", "mem", "auxv", "io", "stack", "syscall"] {
+        let output = neighbour(&format!("exec 3<{proc}/{file} && cat <&3"));
+        assert!(!output.status.success() && output.stdout.is_empty(), "{file} was read");
+    }
+    for link in ["root", "cwd", "exe", "fd/0"] {
+        assert!(!neighbour(&format!("readlink {proc}/{link}")).status.success(), "{link} was followed");
+    }
+    assert!(!neighbour(&format!("ls {proc}/fd")).status.success());
+    // What everybody may see of every process: this one is there, and is the neighbour's own user's.
+    let status = String::from_utf8(neighbour(&format!("cat {proc}/status")).stdout).unwrap();
+    let user = nobody().unwrap_or_else(|| rustix::process::getuid().as_raw());
+    assert!(status.contains(&format!("Uid:\t{user}\t")), "{status}");
+    // The same is open where nobody has shut it.
+    let output = neighbour("exec 3</proc/self/environ && cat <&3");
+    assert!(output.status.success());
+}
+
+#[tokio::test]
+async fn no_core_file_is_written() {
+    let world = World::new().await;
+    let keys = world.keys();
+    let dir = world.dir.path().to_owned();
+    let prepare = format!("ulimit -c unlimited || exit 9; cd {};", dir.display());
+    let mut process = Process::start_as(nobody(), world, &keys, &[], &prepare);
+    process.proxy().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.child.id()));
+    if let Ok(limits) = limits {
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(line.split_ascii_whitespace().nth(4), Some("0"), "{line}");
+    }
+    process.signal(Signal::ABORT);
+    let status = process.child.wait().unwrap();
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()));
+    assert!(!status.core_dumped());
+    let names = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let cores: Vec<String> = names.filter(|name| name.starts_with("core")).collect();
+    assert!(cores.is_empty(), "{cores:?}");
 }

@@ -67,6 +67,7 @@ noProxy: []
 project: ""
 logFormat: json
 logLevel: ""
+sharedProcesses: deny
 resources:
   requests: {cpu: 10m, memory: 24Mi}
   limits: {memory: 64Mi}
@@ -97,7 +98,14 @@ resources:
 {{- if .spec.hostNetwork -}}
 {{- fail "bearerd.inject: spec.hostNetwork: every pod of the node could use the sidecar's ports, want false" -}}
 {{- end -}}
+{{- $uid := .settings.user -}}
+{{- $pod := default dict .spec.securityContext -}}
+{{- $shares := and .spec.shareProcessNamespace (eq .settings.sharedProcesses "deny") -}}
 {{- range concat (default list .spec.initContainers) (default list .spec.containers) -}}
+{{- $user := get (mergeOverwrite (dict) $pod (default dict .securityContext)) "runAsUser" -}}
+{{- if and $shares (or (not $uid) (eq (toString $user) (toString $uid))) -}}
+{{- fail "bearerd.inject: spec.shareProcessNamespace: a container with the sidecar's UID can read the key, want false, or another UID" -}}
+{{- end -}}
 {{- if eq .name "bearerd" -}}
 {{- fail "bearerd.inject: spec.containers: 'bearerd' is the sidecar's name, want another name for a container of your own" -}}
 {{- end -}}

@@ -13,6 +13,9 @@ args:
   {{- with .allowAccounts }}
   - {{ printf "--allow-accounts=%s" (join "," .) | quote }}
   {{- end }}
+  {{- if eq .sharedProcesses "warn" }}
+  - --shared-processes=warn
+  {{- end }}
   - --log-format={{ .logFormat }}
   {{- with .logLevel }}
   - --log-level={{ . }}

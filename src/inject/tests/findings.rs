@@ -57,9 +57,20 @@ fn refusals() -> Vec<Case> {
         ),
         ("", app("volumeMounts", json!([{"mountPath": "/var/run/bearerd"}])), "spec.containers[0].volumeMounts: "),
     ];
+    cases.push(("", sharing(14180), "spec.shareProcessNamespace: a container with"));
+    cases.push(("user: 7\n", sharing(7), "spec.shareProcessNamespace: a container with"));
+    cases.push(("user: null\n", sharing(1000), "spec.shareProcessNamespace: a container with"));
     cases.extend(ports());
     cases.extend(of_annotations());
     cases
+}
+
+/// A pod whose processes see each other, one of them with this UID.
+fn sharing(user: u64) -> Value {
+    pod(|pod| {
+        pod["spec"]["shareProcessNamespace"] = json!(true);
+        pod["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": user});
+    })
 }
 
 fn ports() -> Vec<Case> {
@@ -142,7 +153,8 @@ fn warnings() -> Vec<Case> {
     };
     let projected = json!({"name": "v", "projected": {"sources": [{"secret": {"name": "key"}}]}});
     vec![
-        ("", spec("shareProcessNamespace", json!(true)), "spec.shareProcessNamespace: "),
+        ("", spec("shareProcessNamespace", json!(true)), "spec.shareProcessNamespace: containers can see"),
+        ("sharedProcesses: warn\nuser: null\n", sharing(1000), "spec.shareProcessNamespace: a container with"),
         ("", spec("securityContext", json!({"runAsUser": 14180})), "spec.containers[0].securityContext.runAsUser: "),
         (
             "user: 7\n",

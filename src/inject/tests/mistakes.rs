@@ -64,6 +64,7 @@ const CASES: &[(&str, &str)] = &[
     ("resources: {limits: {memory: 1Mi}}", "2:1: resources.requests.memory: larger than the limit, want at most that"),
     ("resources: {limits: [1]}", "2:13: resources.limits: want a mapping of texts"),
     ("unknownAnnotations: ignore", "2:1: unknownAnnotations: want deny or warn"),
+    ("sharedProcesses: maybe", "2:1: sharedProcesses: want deny or warn"),
     ("profiles: [a]", "2:1: profiles: want a mapping of mappings"),
     ("profiles: {a: x}", "2:1: profiles: want a mapping of mappings"),
     ("profiles: {a: {image: y}}", "2:16: profiles.a.image: the same for all sidecars, want it at the top level only"),
