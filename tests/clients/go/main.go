@@ -1,6 +1,6 @@
 // Command go is Google's Go clients with default credentials. Over gRPC:
-// pubsub-publish, pubsub-stream, bigtable; and over HTTP: storage, and loop,
-// which goes on until it is told to end.
+// pubsub-publish, pubsub-stream, bigtable; and over HTTP: storage, sign, and
+// loop, which goes on until it is told to end.
 package main
 
 import (
@@ -31,7 +31,7 @@ const (
 func main() {
 	log.SetFlags(0)
 	steps := map[string]func(context.Context) error{
-		"pubsub-publish": publish, "pubsub-stream": stream, "bigtable": tables, "storage": objects,
+		"pubsub-publish": publish, "pubsub-stream": stream, "bigtable": tables, "storage": objects, "sign": sign,
 	}
 	if os.Args[1] == "loop" {
 		loop(os.Args[2:])
@@ -60,6 +60,21 @@ func defaultCredentials(ctx context.Context) error {
 	if err == nil && !token.Valid() {
 		err = fmt.Errorf("the default token is not valid")
 	}
+	return err
+}
+
+// sign prints a signed URL, whose signature the client asks of IAM, since it has no key.
+func sign(ctx context.Context) error {
+	client, err := storage.NewClient(ctx)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	options := &storage.SignedURLOptions{
+		Scheme: storage.SigningSchemeV4, Method: "GET", Expires: time.Now().Add(10 * time.Minute),
+	}
+	url, err := client.Bucket("cells").SignedURL("go/small", options)
+	fmt.Println(url)
 	return err
 }
 

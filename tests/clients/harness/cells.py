@@ -2,6 +2,7 @@
 
 import shlex
 
+from harness import signed
 from harness.install import HERE
 from harness.stage import Cell, Seen
 
@@ -148,19 +149,40 @@ def go_cells(binary):
     ]
 
 
+def signing_cells(tools, key):
+    """URLs signed without a key in the program, and without a request to Google that the servers could see."""
+    programs = {
+        "python-storage": ((tools["python"], HERE / "python" / "storage.py", "sign"), {}),
+        "node-storage": (("node", HERE / "node" / "storage.js", "sign"), {"NODE_PATH": str(tools["node"])}),
+        "go-storage": ((tools["go"][1], "sign"), {}),
+    }
+    return [
+        Cell(
+            f"{name} signed URL verifies",
+            command,
+            (Seen("storage", least=0),),
+            environment,
+            direct=False,
+            check=lambda text: signed.verify(text, key),
+        )
+        for name, (command, environment) in programs.items()
+    ]
+
+
 def java_cells(class_path):
     return [Cell("java google-auth and HTTP", ("java", "-cp", class_path, "Cells"), (Seen("storage"),))]
 
 
-def table(tools, folder, sidecar, own_key_file):
+def table(tools, folder, sidecar, made):
     direct = sidecar.kind != "bearerd"
     servers_and_go = tools["go"]
     return [
         *curl_cells(sidecar),
         *curl_object_cells(folder),
         *metadata_cells(sidecar),
-        *python_cells(tools["python"], own_key_file, direct),
+        *python_cells(tools["python"], folder / "keys" / "b.json", direct),
         *node_cells(tools["node"]),
         *go_cells(servers_and_go[1]),
         *java_cells(tools["java"]),
+        *signing_cells(tools, made["A"]),
     ]

@@ -57,7 +57,14 @@ class Sidecar:
         return json.dumps(
             {
                 "credentials": [
-                    {"name": "default", "serviceAccountKey": {"path": str(key_file), "scopes": ["cloud-platform"]}}
+                    {
+                        "name": "default",
+                        "serviceAccountKey": {
+                            "path": str(key_file),
+                            "scopes": ["cloud-platform"],
+                            "signBlob": "signedUrl",
+                        },
+                    }
                 ],
                 "listeners": {
                     "proxy": f"127.0.0.1:{proxy}",

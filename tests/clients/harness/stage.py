@@ -50,6 +50,7 @@ class Cell:
     environment: dict = dataclasses.field(default_factory=dict)
     prints: str = ""  # found in its standard output, as a regular expression
     direct: bool = True  # also runs without bearerd
+    check: object = None  # called with its standard output; raises ValueError
 
 
 class Stage:
@@ -95,6 +96,11 @@ class Stage:
             raise Red(f"{ended}\n{text[-3000:]}")
         if re.search(cell.prints, text) is None:
             raise Red(f"its output does not match {cell.prints!r}: {text[-500:]}")
+        if cell.check is not None:
+            try:
+                cell.check(text)
+            except (ValueError, KeyError) as error:
+                raise Red(f"{error}") from error
         return text
 
     def run(self, cell):

@@ -1,4 +1,4 @@
-// @google-cloud/storage with default credentials: storage.js upload|download|resumable|list.
+// @google-cloud/storage with default credentials: storage.js upload|download|resumable|list|sign.
 'use strict';
 
 const assert = require('node:assert');
@@ -19,6 +19,11 @@ const steps = {
     await bucket.file('node/large').save(LARGE, {resumable: true, chunkSize: CHUNK});
     const [content] = await bucket.file('node/large').download();
     assert.deepStrictEqual(content, LARGE);
+  },
+  async sign(bucket) {
+    const expires = Date.now() + 600_000;
+    const [url] = await bucket.file('node/small').getSignedUrl({version: 'v4', action: 'read', expires});
+    console.log(url);
   },
   async list(bucket, storage) {
     const [files] = await bucket.getFiles({prefix: 'node/'});

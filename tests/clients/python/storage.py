@@ -1,8 +1,9 @@
-"""google-cloud-storage with default credentials: storage.py upload|download|resumable|list."""
+"""google-cloud-storage with default credentials: storage.py upload|download|resumable|list|sign."""
 
 import sys
 
 import google.auth
+import google.auth.transport.requests
 from google.auth import compute_engine
 from google.cloud import storage
 
@@ -30,6 +31,10 @@ def main(step):
         names = [blob.name for blob in client.list_blobs("cells", prefix="python/")]
         assert names == ["python/large", "python/small"], names
         assert "cells" in [bucket.name for bucket in client.list_buckets()]
+    elif step == "sign":
+        credentials.refresh(google.auth.transport.requests.Request())
+        signer = {"service_account_email": credentials.service_account_email, "access_token": credentials.token}
+        print(bucket.blob("python/small").generate_signed_url(version="v4", expiration=600, **signer))
     else:
         sys.exit(f"no such step: {step}")
 

@@ -36,6 +36,13 @@ func controlHandler(l *ledger, ca string) http.Handler {
 		l.delay = delay
 		done(answer, err)
 	})
+	mux.HandleFunc("POST /lifetime/{seconds}", func(answer http.ResponseWriter, request *http.Request) {
+		seconds, err := strconv.Atoi(request.PathValue("seconds"))
+		l.mutex.Lock()
+		defer l.mutex.Unlock()
+		l.lifetime = seconds
+		done(answer, err)
+	})
 	mux.HandleFunc("GET /ca", func(answer http.ResponseWriter, request *http.Request) {
 		http.ServeFile(answer, request, ca)
 	})

@@ -66,6 +66,8 @@ type ledger struct {
 	entries    []entry
 	assertions []string
 	outage     bool
+	// lifetime of tokens in seconds, 0 = an hour.
+	lifetime int
 	// delay is how long an API of plain HTTP takes for its answer.
 	delay time.Duration
 	lines *json.Encoder

@@ -41,13 +41,23 @@ func exchange(l *ledger) http.Handler {
 		default:
 			value, number := l.issue(signer)
 			line.Issued, line.Key = number, signer
-			body = map[string]any{"access_token": value, "expires_in": 3599, "token_type": "Bearer"}
+			body = map[string]any{"access_token": value, "expires_in": l.life(), "token_type": "Bearer"}
 		}
 		// Before the answer: whoever has it finds it in the log.
 		l.note(line)
 		answer.Header().Set("Cache-Control", "no-store")
 		write(answer, status, body)
 	})
+}
+
+// life is that of the next token, in seconds.
+func (l *ledger) life() int {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	if l.lifetime == 0 {
+		return 3599
+	}
+	return l.lifetime
 }
 
 // accept verifies the assertion of a request and returns the id of the key that signed it.
