@@ -46,6 +46,7 @@ mod scope;
 mod secrets;
 mod signing;
 mod smuggling;
+mod soak;
 mod startup;
 mod streams;
 mod token;
