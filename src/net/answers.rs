@@ -88,7 +88,14 @@ impl<S> AnswerFirst<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for AnswerFirst<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        // hyper gives ever larger buffers to whoever fills them, and a piece of an answer keeps all of its buffer: for
+        // a client that does not read on, four times what is in it.
+        let most = buf.remaining().min(MOST_READ);
+        let mut some = ReadBuf::new(buf.initialize_unfilled_to(most));
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut some);
+        let read = some.filled().len();
+        buf.advance(read);
+        polled
     }
 }
 
@@ -136,4 +143,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerFirst<S> {
 
 const MOST_FIELDS: usize = 100;
 const MOST_HEAD: usize = 64 * 1024;
+/// One TLS record.
+const MOST_READ: usize = 16 * 1024;
 const MOST_INTERIM: u32 = 16;

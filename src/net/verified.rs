@@ -12,6 +12,7 @@ use crate::{
         dial::{DialError, Dialer, Purpose},
         transport::Transport,
     },
+    tls,
 };
 
 /// How TLS to upstreams is done: the same verification, two offers of protocols.
@@ -109,10 +110,11 @@ impl Verified {
         let name = ServerName::try_from(host.to_string()).map_err(|_| ConnectError::NotVerifiable)?;
         let transport = dialer.dial(authority, Purpose::Verified).await?;
         let handshake = TlsConnector::from(config.clone()).connect(name, transport);
-        let stream = tokio::time::timeout(HANDSHAKE, handshake)
+        let mut stream = tokio::time::timeout(HANDSHAKE, handshake)
             .await
             .map_err(|_| ConnectError::HandshakeTimeout)?
             .map_err(|error| classify(&error))?;
+        stream.get_mut().1.set_buffer_limit(Some(tls::MOST_UNSENT));
         Ok(Self { stream: Box::new(stream), host: host.clone() })
     }
 

@@ -98,7 +98,7 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const MOST_STREAMS: u32 = 100;
 const MOST_HEAD: u32 = 32 * 1024;
-const SEND_BUFFER: usize = 128 * 1024;
+const SEND_BUFFER: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {

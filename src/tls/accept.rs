@@ -24,8 +24,14 @@ where
         return Err(AcceptError::OtherName);
     }
     let config = leaves.server_config(host)?;
-    start.into_stream(config).await.map_err(AcceptError::from_io)
+    let mut stream = start.into_stream(config).await.map_err(AcceptError::from_io)?;
+    stream.get_mut().1.set_buffer_limit(Some(MOST_UNSENT));
+    Ok(stream)
 }
+
+/// Bytes that a connection holds for a reader who does not come: two records. A client that reads a byte a second
+/// costs this much, and the library's own limit is twice that.
+pub const MOST_UNSENT: usize = 32 * 1024;
 
 /// Why an intercepted connection did not get as far as a request.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::{SupportedProtocolVersion, crypto::CryptoProvider, pki_types::CertificateDer};
 
-pub use accept::{AcceptError, accept};
+pub use accept::{AcceptError, MOST_UNSENT, accept};
 pub(crate) use ca::CaKey;
 pub use ca::{CaError, PodCa};
 pub use leaf::{LeafError, Leaves};
