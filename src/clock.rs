@@ -54,6 +54,22 @@ impl Wall {
     }
 }
 
+/// `2026-02-28T23:59:59Z`.
+pub fn rfc3339(wall: Wall) -> String {
+    let (days, second) = (wall.seconds() / 86_400, wall.seconds() % 86_400);
+    // Days to a date by eras of 400 years, whose years begin in March, so that a leap day is the last.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// A source of time, cheap to copy. Tests choose a virtual or a fast one.
 #[derive(Clone, Copy)]
 pub struct Clock {

@@ -7,7 +7,7 @@
 //! later ones may use earlier ones. `tests/architecture.rs` reads this table and holds it.
 //!
 //! ```text
-//! authority clock secret backoff ready shutdown telemetry metrics neighbours
+//! authority clock secret file backoff ready shutdown telemetry metrics neighbours
 //! tls
 //! net
 //! credential watch
@@ -31,6 +31,7 @@ pub mod config;
 pub mod credential;
 pub mod demo;
 pub mod environment;
+pub mod file;
 pub mod inject;
 pub mod metadata_server;
 pub mod metrics;

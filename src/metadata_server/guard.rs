@@ -1,143 +1,29 @@
-//! Who may ask at all: the checks that a browser, a relay or a forged request does not pass. Pure.
-//!
-//! They run before the path is looked up, so that a value or token is never computed for a request that is
-//! refused.
+//! Who may ask at all: what holds for every door on loopback, and the header by which SDKs show that they mean a
+//! metadata server. Pure.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use http::{HeaderMap, Method, Uri, Version, header, uri::Scheme};
+use http::HeaderMap;
 
 use super::answer::{FLAVOR, Refusal};
-
-/// The head of a request, apart from its body.
-#[derive(Clone, Copy, Debug)]
-pub struct Head<'a> {
-    /// The method.
-    pub method: &'a Method,
-    /// The target in origin or absolute form.
-    pub uri: &'a Uri,
-    /// The version.
-    pub version: Version,
-    /// The headers.
-    pub headers: &'a HeaderMap,
-}
-
-impl<'a> Head<'a> {
-    /// The head of `request`.
-    pub fn of<B>(request: &'a http::Request<B>) -> Self {
-        Self { method: request.method(), uri: request.uri(), version: request.version(), headers: request.headers() }
-    }
-}
+use crate::net::guard::{self, Denied, Head};
 
 /// Passes what an SDK in this pod sends, and nothing else. `listen` is the door's own address, under which it
 /// may be named too.
+///
+/// POST is refused although Python's bound-token mode would use it: what we give is not bound to a certificate, so we
+/// must not seem to honour the wish. The environment we set switches that mode off.
+///
+/// # Errors
+/// The first thing that is wrong.
 pub fn check(head: Head<'_>, listen: SocketAddr) -> Result<(), Refusal> {
-    if head.version != Version::HTTP_11 {
-        return Err(Refusal::Version);
-    }
-    // POST is refused although Python's bound-token mode would use it: what we give is not bound to a
-    // certificate, so we must not seem to honour the wish. The environment we set switches that mode off.
-    if head.method != Method::GET {
-        return Err(Refusal::Method);
-    }
-    if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
-        return Err(Refusal::TooLong);
-    }
-    host(head, listen)?;
-    body(head.headers)?;
-    relay(head.headers)?;
+    guard::check(head, listen, &NAMES)?;
     flavor(head.uri.path(), head.headers)
-}
-
-/// One `Host` with one of our names, and the same in the target if it is in absolute form.
-fn host(head: Head<'_>, listen: SocketAddr) -> Result<(), Refusal> {
-    let host = once(head.headers, header::HOST.as_str())?.ok_or(Refusal::Malformed)?;
-    let named = Named::parse(host).ok_or(Refusal::Malformed)?;
-    if !head.uri.path().starts_with('/') {
-        return Err(Refusal::Malformed);
-    }
-    if let Some(authority) = head.uri.authority() {
-        if head.uri.scheme() != Some(&Scheme::HTTP) {
-            return Err(Refusal::Malformed);
-        }
-        if Named::parse(authority.as_str()).ok_or(Refusal::Malformed)? != named {
-            return Err(Refusal::Disagree);
-        }
-    } else if head.uri.scheme().is_some() {
-        return Err(Refusal::Malformed);
-    }
-    if named.is_ours(listen) { Ok(()) } else { Err(Refusal::ForeignHost) }
-}
-
-/// A `host[:port]` in one spelling: lower case, no trailing dot, the port of plain HTTP filled in.
-#[derive(Debug, PartialEq, Eq)]
-struct Named {
-    host: String,
-    port: u16,
-}
-
-impl Named {
-    fn parse(text: &str) -> Option<Self> {
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (inner, after) = rest.split_once(']')?;
-                // A literal with a zone id does not parse.
-                inner.parse::<std::net::Ipv6Addr>().ok()?;
-                (inner, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
-            }
-            None => match text.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (text, None),
-            },
-        };
-        let port = match port {
-            None => 80,
-            // `parse` alone takes "+80" as well.
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
-            Some(_) => return None,
-        };
-        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
-        let valid = !host.is_empty() && host.bytes().all(plain) && port != 0;
-        valid.then_some(Self { host, port })
-    }
-
-    /// The metadata server's names answer on the standard port and on ours; loopback only on ours, since
-    /// its other ports belong to others.
-    fn is_ours(&self, listen: SocketAddr) -> bool {
-        let ours = self.port == listen.port();
-        if NAMES.contains(&self.host.as_str()) {
-            return ours || self.port == 80;
-        }
-        let loopback = self.host == "localhost"
-            || self.host.parse::<IpAddr>().is_ok_and(|ip| LOOPBACK.contains(&ip) || ip == listen.ip());
-        ours && loopback
-    }
-}
-
-/// A GET has no body: one here is a mistake or an attempt to hide a second request.
-fn body(headers: &HeaderMap) -> Result<(), Refusal> {
-    let empty = once(headers, header::CONTENT_LENGTH.as_str())?.is_none_or(|length| length == "0");
-    if empty && !headers.contains_key(header::TRANSFER_ENCODING) { Ok(()) } else { Err(Refusal::Body) }
-}
-
-/// A relay (an open proxy an attacker speaks through) and a browser (a page in it) leave traces that no SDK sends.
-fn relay(headers: &HeaderMap) -> Result<(), Refusal> {
-    for name in headers.keys() {
-        let name = name.as_str();
-        if RELAY.contains(&name) || name.starts_with("x-forwarded") || name.starts_with("x-envoy-") {
-            return Err(Refusal::Relayed);
-        }
-        if name == "origin" || name.starts_with("sec-fetch-") {
-            return Err(Refusal::Browser);
-        }
-    }
-    Ok(())
 }
 
 /// The header is required below `/computeMetadata`, but not on `/`, where detection only looks for it in the answer.
 fn flavor(path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
-    let value = once(headers, FLAVOR)?;
+    let value = guard::once(headers, FLAVOR)?;
     let v1 = path
         .strip_prefix("/computeMetadata")
         .is_some_and(|rest| matches!(rest, "" | "/" | "/v1") || rest.starts_with("/v1/"));
@@ -145,36 +31,22 @@ fn flavor(path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
     if v1 && value != Some("Google") { Err(Refusal::Flavor) } else { Ok(()) }
 }
 
-/// The value of a header that may occur once.
-fn once<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next();
-    if values.next().is_some() {
-        return Err(Refusal::Repeated);
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Version => Self::Version,
+            Denied::Method => Self::Method,
+            Denied::Malformed => Self::Malformed,
+            Denied::Repeated => Self::Repeated,
+            Denied::Body => Self::Body,
+            Denied::TooLong => Self::TooLong,
+            Denied::ForeignHost => Self::ForeignHost,
+            Denied::Disagree => Self::Disagree,
+            Denied::Relayed => Self::Relayed,
+            Denied::Browser => Self::Browser,
+        }
     }
-    first.map(|value| value.to_str().map_err(|_| Refusal::Malformed)).transpose()
 }
-
-/// The longest real query is an audience of about 200 bytes with a list of scopes.
-const MAX_TARGET: usize = 4096;
 
 /// How the real server is called; with its IPv6 address.
 const NAMES: [&str; 4] = ["metadata.google.internal", "metadata", "169.254.169.254", "fd20:ce::254"];
-
-const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
-
-const RELAY: [&str; 13] = [
-    "forwarded",
-    "via",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-original-host",
-    "x-original-url",
-    "x-original-forwarded-for",
-    "x-rewrite-url",
-    "x-host",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "x-proxyuser-ip",
-];

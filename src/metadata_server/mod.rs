@@ -17,14 +17,14 @@ use tokio::sync::{Semaphore, watch};
 
 pub use self::{
     answer::{Answer, Refusal},
-    guard::{Head, check},
+    guard::check,
     identity::Audience,
 };
 use self::{
     query::Query,
     routes::{Found, Node},
 };
-use crate::{clock::Clock, shutdown::Tasks};
+use crate::{clock::Clock, net::guard::Head, shutdown::Tasks};
 
 /// What the door gives when asked for a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

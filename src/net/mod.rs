@@ -11,6 +11,7 @@ pub mod dns;
 pub mod fair;
 pub mod first_use;
 pub mod gather;
+pub mod guard;
 pub mod head_gate;
 pub mod http;
 pub mod listener;

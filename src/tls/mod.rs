@@ -6,7 +6,6 @@
 
 mod accept;
 mod ca;
-mod file;
 mod leaf;
 mod pem;
 mod pkcs12;

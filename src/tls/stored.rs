@@ -15,9 +15,9 @@ use zeroize::Zeroizing;
 
 use super::{
     ca::{CaError, CaKey, PodCa},
-    file, pem,
+    pem,
 };
-use crate::clock::Wall;
+use crate::{clock::Wall, file};
 
 /// What lies in the private directory.
 pub(super) enum Found {

@@ -10,9 +10,10 @@ use std::{
 
 use super::{
     ca::PodCa,
-    file, pem, pkcs12,
+    pem, pkcs12,
     roots::{self, RootsError},
 };
+use crate::file;
 
 /// Where the files are.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,13 +8,16 @@ use std::{
 };
 
 /// Makes a directory and those above it.
-pub(super) fn directory(path: &Path, mode: u32) -> io::Result<()> {
+///
+/// # Errors
+/// When one cannot be made.
+pub fn directory(path: &Path, mode: u32) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(mode).create(path)
 }
 
 /// Whether a file must still be there after the machine lost power.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
     /// Nothing else could make it again.
     AcrossPowerLoss,
     /// It is made again at the next start, so nobody waits for the disk (10 ms and more each time).
@@ -23,7 +26,10 @@ pub(super) enum Keep {
 
 /// Writes `name` in `directory` through a temporary file, or leaves it alone when it already holds
 /// these bytes. Returns whether it wrote.
-pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32, keep: Keep) -> io::Result<bool> {
+///
+/// # Errors
+/// Of the file system; the file that was there stays.
+pub fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32, keep: Keep) -> io::Result<bool> {
     let path = directory.join(name);
     if is_same(&path, bytes, mode) {
         return Ok(false);
@@ -50,7 +56,10 @@ pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32, kee
 }
 
 /// Reads a file of at most `limit` bytes; `None` when it does not exist.
-pub(super) fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+///
+/// # Errors
+/// Of the file system.
+pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
