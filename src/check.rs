@@ -18,6 +18,7 @@ use crate::{
     policy::{Action, Connect, Decision, Facts, TokenKind},
     secret::Secret,
     shutdown::Tasks,
+    token_api::{self, Entry},
 };
 
 /// What `check` found.
@@ -87,6 +88,9 @@ pub async fn run(loaded: &Loaded, offline: bool, clock: Clock) -> Report {
     for spec in &loaded.settings.credentials {
         check_credential(&mut report, spec, exchange.as_ref()).await;
     }
+    for entry in &loaded.settings.tokens {
+        check_entry(&mut report, entry);
+    }
     report
 }
 
@@ -99,7 +103,24 @@ fn summary(settings: &config::Settings) -> String {
     };
     let credentials = settings.credentials.iter().map(|credential| credential.name.as_str()).collect();
     let routes = settings.policy.routes.iter().map(|route| route.name.as_str()).collect();
-    format!("{}, {}", counted("credential", credentials), counted("route", routes))
+    let entries: Vec<&str> = settings.tokens.iter().map(|entry| entry.name.as_str()).collect();
+    let handed_out = if entries.is_empty() { String::new() } else { format!(", hands out {}", entries.join(", ")) };
+    format!("{}, {}{handed_out}", counted("credential", credentials), counted("route", routes))
+}
+
+fn check_entry(report: &mut Report, entry: &Entry) {
+    let what = format!("tokens {}", entry.name);
+    let minutes = entry.min_life.as_secs().div_ceil(60);
+    let kind = entry.want.label();
+    report.add(Mark::Good, what.clone(), format!("{}: {kind} of {}, {minutes} min left", entry.path, entry.credential));
+    let directory = entry.file.as_ref().and_then(|file| file.path.parent());
+    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
+        report.add(
+            Mark::Odd,
+            what,
+            format!("{} is no directory here: nothing can be written there", directory.display()),
+        );
+    }
 }
 
 async fn check_credential(report: &mut Report, spec: &Spec, exchange: Option<&Exchange>) {
@@ -279,6 +300,11 @@ pub fn explain(config: &config::Settings, method: &str, url: &str, headers: &[St
     };
     let headers = header_map(headers)?;
     let written = Authority::parse(claimed.as_str(), Some(port)).map_err(|error| error.to_string())?;
+    if method == Method::GET
+        && let Some(told) = handed_out(config, &written, &uri)
+    {
+        return Ok(told);
+    }
     let policy = from_config::policy(config);
     let routed = |host| policy.routes().iter().any(|route| route.has_host(host));
     let upgraded = scheme == "http" && matches!(written.port, 80 | 443) && written.host().is_some_and(routed);
@@ -302,6 +328,36 @@ pub fn explain(config: &config::Settings, method: &str, url: &str, headers: &[St
     };
     let (route, result) = words(&decision);
     Ok(format!("goes to {authority}\nway     {way}\nroute   {route}\nresult  {result}\n{note}"))
+}
+
+/// What the token API does with a request that is for it.
+fn handed_out(config: &config::Settings, authority: &Authority, uri: &Uri) -> Option<String> {
+    let listen = config.listeners.token_api.filter(|_| !config.tokens.is_empty())?;
+    let is_ours = authority.port == listen.port() && authority.to_string() == listen.to_string();
+    if !is_ours {
+        return None;
+    }
+    let asked = token_api::find(&config.tokens, uri.path()).ok_or(token_api::Refusal::UnknownPath);
+    let asked = asked.and_then(|(entry, in_path)| {
+        token_api::question(entry, &in_path, uri.query().unwrap_or_default()).map(|_| entry)
+    });
+    let (entry, result) = match asked {
+        Ok(entry) => {
+            let result = format!(
+                "the {} token of credential '{}' is handed out, with at least {} s to live, to whoever sends the header \
+                 X-Bearerd-Token-Request: true",
+                entry.want.label(),
+                entry.credential,
+                entry.min_life.as_secs()
+            );
+            (entry.name.as_str(), result)
+        }
+        Err(refusal) => {
+            let status = refusal.status().as_u16();
+            ("none", format!("refused with {status}: {} ({})", refusal.message(), refusal.label()))
+        }
+    };
+    Some(format!("goes to {authority}\nway     the token API\nentry   {entry}\nresult  {result}\n"))
 }
 
 /// The route and what becomes of the request.

@@ -12,7 +12,7 @@
 //! net
 //! credential watch
 //! token policy
-//! proxy metadata_server admin
+//! proxy metadata_server token_api admin
 //! config
 //! environment app
 //! check
@@ -45,4 +45,5 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
 pub mod token;
+pub mod token_api;
 pub mod watch;

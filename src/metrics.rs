@@ -30,6 +30,10 @@ pub struct Metrics {
     pub token_refreshes: IntCounterVec,
     /// Fetches that failed, by reason.
     pub token_refresh_failures: IntCounterVec,
+    /// Tokens handed out, by entry.
+    pub tokens_handed_out: IntCounterVec,
+    /// Token files that could not be written, by entry.
+    pub token_file_failures: IntCounterVec,
     /// How long fetches took.
     pub token_refresh_duration: Histogram,
     /// When the current token ends, in seconds since 1970; absent until there is one, kept after its end.
@@ -106,6 +110,12 @@ impl Metrics {
                 "Token fetches that failed.",
                 &["credential", "reason"],
             )?,
+            tokens_handed_out: make.counters("tokens_handed_out_total", "Tokens handed out.", &["entry"])?,
+            token_file_failures: make.counters(
+                "token_file_write_failures_total",
+                "Token files that could not be written.",
+                &["entry"],
+            )?,
             token_refresh_duration: make.duration("token_refresh_duration_seconds", "How long fetches took.")?,
             token_expiry: make.gauges(
                 "token_expiry_timestamp_seconds",
@@ -151,6 +161,11 @@ impl Metrics {
     /// What was passed on without a credential so far, by reason, without the reasons that never occurred.
     pub fn passed(&self) -> BTreeMap<String, u64> {
         sums(&self.requests_passed, "reason")
+    }
+
+    /// What was handed out so far, by entry.
+    pub fn handed_out(&self) -> BTreeMap<String, u64> {
+        sums(&self.tokens_handed_out, "entry")
     }
 
     /// What was answered so far, by route.

@@ -27,8 +27,9 @@ const MAY_EXPOSE: [&str; 7] = [
 /// Who may name the place where a credential is written on application traffic.
 const MAY_WRITE_AUTHORIZATION: [&str; 2] = ["proxy/headers.rs", "proxy/upstream.rs"];
 
-/// Who may take a token's value: the writer above, and the metadata door, which gives it away only in mode `token`.
-const MAY_TAKE_TOKENS: [&str; 2] = ["proxy/headers.rs", "app/identity.rs"];
+/// Who may take a token's value: the writer above, the metadata door, which gives it away only in mode `token`, and the
+/// token API, which gives away what is listed.
+const MAY_TAKE_TOKENS: [&str; 3] = ["proxy/headers.rs", "app/identity.rs", "token_api/supply.rs"];
 
 #[test]
 fn modules_only_use_what_stands_lower() {

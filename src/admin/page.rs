@@ -87,6 +87,7 @@ fn draw(page: &mut String, status: &Status) -> fmt::Result {
     banner(page, status, verdict)?;
     credentials(page, status)?;
     routes(page, status)?;
+    tokens(page, status)?;
     page.push_str("<div class=\"pair\">");
     counts(page, "Refused or failed since the start", &status.refusals)?;
     counts(page, "Passed without a token", &status.passed)?;
@@ -200,6 +201,31 @@ fn routes(page: &mut String, status: &Status) -> fmt::Result {
     }
     if status.routes.is_empty() {
         page.push_str("<tr><td colspan=\"6\" class=\"soft\">None: no request gets a token.</td></tr>");
+    }
+    page.push_str("</table></div>");
+    Ok(())
+}
+
+/// What is given away deserves a look, and a pod that gives nothing away no empty table.
+fn tokens(page: &mut String, status: &Status) -> fmt::Result {
+    if status.tokens.is_empty() {
+        return Ok(());
+    }
+    page.push_str("<h2>Tokens handed out</h2><div class=\"scroll\"><table>");
+    page.push_str("<tr><th>Entry</th><th>Path</th><th>Credential</th><th>Token</th><th>File</th>");
+    page.push_str("<th class=\"number\">Handed out</th></tr>");
+    for entry in &status.tokens {
+        write!(
+            page,
+            "<tr><td>{}</td><td class=\"mono\">{}</td><td>{}</td><td>{}</td><td class=\"mono\">{}</td>\
+             <td class=\"number\">{}</td></tr>",
+            Escaped(&entry.name),
+            Escaped(&entry.path),
+            Escaped(&entry.credential),
+            Escaped(&entry.token),
+            Escaped(entry.file.as_ref().map_or("–", |file| &file.path)),
+            grouped(entry.handed_out),
+        )?;
     }
     page.push_str("</table></div>");
     Ok(())

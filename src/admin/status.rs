@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::clock::Wall;
+use crate::clock::{Wall, rfc3339};
 
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,8 @@ pub struct Status {
     pub credentials: Vec<Credential>,
     /// The routes, in the order in which they are tried.
     pub routes: Vec<Route>,
+    /// The tokens that are handed out.
+    pub tokens: Vec<Entry>,
     /// The pod's CA, where TLS is intercepted.
     pub ca: Option<Ca>,
     /// Requests refused since the start, by reason.
@@ -185,6 +187,40 @@ pub struct Route {
     pub requests: u64,
 }
 
+/// A token that is handed out.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it is asked for.
+    pub path: String,
+    /// What every request has to give.
+    pub parameters: Vec<String>,
+    /// The credential it is made with.
+    pub credential: String,
+    /// The kind of token.
+    pub token: String,
+    /// What it has left at least when it is handed out.
+    pub min_life_seconds: u64,
+    /// How often that happened since the start.
+    pub handed_out: u64,
+    /// The file that it is kept in too.
+    pub file: Option<TokenFile>,
+}
+
+/// A file that holds a token.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenFile {
+    /// Where.
+    pub path: String,
+    /// When the newest token was put into it.
+    pub written: Option<When>,
+    /// Why the newest token is not in it.
+    pub problem: Option<String>,
+}
+
 /// The pod's CA.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ca {
@@ -224,20 +260,4 @@ impl Credential {
             TokenState::Expired | TokenState::None => Verdict::Trouble,
         }
     }
-}
-
-/// `2026-02-28T23:59:59Z`.
-pub fn rfc3339(wall: Wall) -> String {
-    let (days, second) = (wall.seconds() / 86_400, wall.seconds() % 86_400);
-    // Days to a date by eras of 400 years, whose years begin in March, so that a leap day is the last.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }

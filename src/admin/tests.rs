@@ -4,7 +4,10 @@ use http::Request;
 use http_body_util::BodyExt as _;
 
 use super::{status::*, *};
-use crate::{clock::Wall, ready::Readiness};
+use crate::{
+    clock::{Wall, rfc3339},
+    ready::Readiness,
+};
 
 async fn body(answer: Answer) -> String {
     String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
@@ -59,6 +62,16 @@ fn status(credentials: Vec<Credential>) -> Status {
             credential: Some("default".to_owned()),
             token: Some("access".to_owned()),
             requests: 1234,
+        }],
+        tokens: vec![Entry {
+            name: "driver".to_owned(),
+            path: "/token/driver/{vehicleId}".to_owned(),
+            parameters: vec!["vehicleId".to_owned()],
+            credential: "drivers".to_owned(),
+            token: "jwt".to_owned(),
+            min_life_seconds: 900,
+            handed_out: 4321,
+            file: None,
         }],
         ca: Some(Ca { expires: when(315_000_000), permitted: vec!["googleapis.com".to_owned()] }),
         refusals: BTreeMap::from([("foreign_host".to_owned(), 3), ("framing".to_owned(), 0)]),
@@ -302,6 +315,7 @@ async fn the_page_needs_nothing_from_elsewhere_and_runs_nothing() {
     }
     assert!(page.contains("foreign_host") && page.contains("signed_url") && !page.contains("framing"));
     assert!(page.contains("<td class=\"number\">1,234</td>"));
+    assert!(page.contains("/token/driver/{vehicleId}") && page.contains("<td class=\"number\">4,321</td>"));
     assert!(page.contains("prefers-color-scheme:dark") && page.contains("http-equiv=\"refresh\""));
 }
 
@@ -334,13 +348,23 @@ async fn the_page_escapes_every_text() {
             token: Some(own("token")),
             requests: 0,
         }],
+        tokens: vec![Entry {
+            name: own("name"),
+            path: own("path"),
+            parameters: vec![own("parameter")],
+            credential: own("credential"),
+            token: own("token"),
+            min_life_seconds: 1,
+            handed_out: 1,
+            file: Some(TokenFile { path: own("path"), written: None, problem: Some(own("problem")) }),
+        }],
         ca: Some(Ca { expires: when(1), permitted: vec![own("zone")] }),
         refusals: BTreeMap::from([(own("reason"), 1)]),
         passed: BTreeMap::from([(own("reason"), 1)]),
         warnings: vec![own("warning")],
     };
     let page = body(page(hostile)).await;
-    assert_eq!(page.matches("&lt;b a=&#39;1&#39; c=&quot;2&quot;&gt;&amp;").count(), 27, "{page}");
+    assert_eq!(page.matches("&lt;b a=&#39;1&#39; c=&quot;2&quot;&gt;&amp;").count(), 32, "{page}");
     assert!(!page.contains("<b a"));
 }
 

@@ -13,11 +13,20 @@ use crate::{
     admin::{control, health},
     metadata_server::Server,
     net::{http as server, listener::Listener},
+    token_api::Door,
 };
 
 /// The metadata server.
 pub(super) fn serve_metadata(ground: &Ground, listener: Listener, door: Arc<Server<Source>>) {
     serve(ground, listener, "metadata", move |request| {
+        let door = door.clone();
+        async move { door.handle(request).await }
+    });
+}
+
+/// Tokens handed out.
+pub(super) fn serve_token_api(ground: &Ground, listener: Listener, door: Arc<Door>) {
+    serve(ground, listener, "token_api", move |request| {
         let door = door.clone();
         async move { door.handle(request).await }
     });

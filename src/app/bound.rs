@@ -14,6 +14,8 @@ pub struct Addresses {
     pub proxy: Option<SocketAddr>,
     /// The metadata server.
     pub metadata: Option<SocketAddr>,
+    /// Tokens handed out.
+    pub token_api: Option<SocketAddr>,
     /// Probes and metrics.
     pub health: Option<SocketAddr>,
     /// Status and quit.
@@ -24,6 +26,7 @@ pub struct Addresses {
 pub(super) struct Bound {
     pub(super) proxy: Option<Listener>,
     pub(super) metadata: Option<Listener>,
+    pub(super) token_api: Option<Listener>,
     pub(super) health: Option<Listener>,
     pub(super) control: Option<Listener>,
 }
@@ -41,6 +44,7 @@ impl Bound {
         Ok(Self {
             proxy: one("proxy", listeners.proxy, most_clients, Full::EndsIdle)?,
             metadata: one("metadata", listeners.metadata, MOST_LOCAL, Full::EndsOldest)?,
+            token_api: one("tokenApi", listeners.token_api, MOST_LOCAL, Full::EndsOldest)?,
             health: one("health", listeners.health, MOST_PROBES, Full::EndsOldest)?,
             control: one("control", listeners.control, MOST_PROBES, Full::EndsOldest)?,
         })
@@ -51,14 +55,15 @@ impl Bound {
         Addresses {
             proxy: of(&self.proxy),
             metadata: of(&self.metadata),
+            token_api: of(&self.token_api),
             health: of(&self.health),
             control: of(&self.control),
         }
     }
 
     pub(super) fn ports(&self) -> Vec<u16> {
-        let Addresses { proxy, metadata, health, control } = self.addresses();
-        [proxy, metadata, health, control].into_iter().flatten().map(|address| address.port()).collect()
+        let Addresses { proxy, metadata, token_api, health, control } = self.addresses();
+        [proxy, metadata, token_api, health, control].into_iter().flatten().map(|address| address.port()).collect()
     }
 }
 

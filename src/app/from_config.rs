@@ -37,6 +37,7 @@ pub fn settings(config: &config::Settings) -> anyhow::Result<Settings> {
         listeners: Listeners {
             proxy: config.listeners.proxy,
             metadata: config.listeners.metadata,
+            token_api: config.listeners.token_api.filter(|_| !config.tokens.is_empty()),
             health: config.listeners.health,
             control: config.listeners.control,
         },
@@ -46,6 +47,7 @@ pub fn settings(config: &config::Settings) -> anyhow::Result<Settings> {
             MetadataMode::Placeholder => Metadata::Placeholder,
             MetadataMode::Token => Metadata::Token,
         },
+        tokens: config.tokens.clone(),
         password: None,
         wait_for: match config.wait_for {
             config::WaitFor::Listening => WaitFor::Listening,

@@ -6,6 +6,7 @@
 mod admin;
 mod bound;
 pub mod from_config;
+mod handouts;
 mod identity;
 mod limits;
 mod observer;
@@ -40,6 +41,7 @@ use crate::{
     tls,
     token::Tokens,
 };
+use handouts::Handouts;
 use observer::{Observer, key_condition, token_condition};
 use trust::Trust;
 
@@ -80,6 +82,7 @@ struct Shared {
     settings: watch::Sender<Arc<Settings>>,
     live: watch::Sender<Arc<Live>>,
     tokens: Tokens,
+    handouts: Handouts,
     observer: Arc<Observer>,
     trust: Option<Trust>,
     /// What keeps the newest configuration from being used, and what waits for a restart.
@@ -118,6 +121,8 @@ impl Sidecar {
         let live = watch::Sender::new(Arc::new(parts::live(&settings, &tokens)));
         let trust = parts::trust(&settings, &ground);
         let addresses = bound.addresses();
+        let handouts = Handouts::new(&tokens, &ground);
+        handouts.apply(&settings.tokens);
         let shared = Arc::new(Shared {
             started: ground.clock.wall(),
             ground,
@@ -125,6 +130,7 @@ impl Sidecar {
             settings: watch::Sender::new(Arc::new(settings)),
             live,
             tokens,
+            handouts,
             observer,
             trust,
             config_notes: std::sync::Mutex::default(),
@@ -139,7 +145,7 @@ impl Sidecar {
         self.shared.addresses
     }
 
-    /// Takes new settings into use without a restart: credentials, routes, refresh, drain. Returns what has to wait
+    /// Takes new settings into use without a restart: credentials, routes, entries of `tokens`, refresh, drain. Returns what has to wait
     /// for the next start.
     pub fn apply(&self, settings: Settings) -> Vec<String> {
         let waiting = self.shared.not_intercepted(&settings);
@@ -201,7 +207,7 @@ impl Sidecar {
 impl Shared {
     fn serve(self: &Arc<Self>, bound: bound::Bound, pool: Pool, dialer: SharedDialer) {
         let ground = &self.ground;
-        series::begin(&self.ground.metrics, &self.settings.borrow().policy);
+        series::begin(&self.ground.metrics, &self.settings.borrow());
         let placeholder = self.placeholder();
         let proxy = Proxy::new(Parts {
             live: self.live.subscribe(),
@@ -233,6 +239,10 @@ impl Shared {
             let server = metadata_server::Server::new(settings, pods, source, ground.clock, ground.tasks.clone());
             admin::serve_metadata(ground, listener, Arc::new(server));
         }
+        if let Some(listener) = bound.token_api {
+            let door = self.handouts.door(listener.address(), ground);
+            admin::serve_token_api(ground, listener, Arc::new(door));
+        }
         if let Some(listener) = bound.health {
             let shared = self.clone();
             admin::serve_health(ground, listener, true, move || shared.say_why());
@@ -252,8 +262,9 @@ impl Shared {
         for spec in &settings.credentials {
             self.observer.begin(spec.name.as_str());
         }
-        series::begin_routes(&self.ground.metrics, &settings.policy);
+        series::begin_configured(&self.ground.metrics, &settings);
         self.tokens.apply(&settings.credentials, settings.refresh);
+        self.handouts.apply(&settings.tokens);
         self.live.send_replace(Arc::new(parts::live(&settings, &self.tokens)));
         self.settings.send_replace(Arc::new(settings));
         self.ground.metrics.config_reloads.inc();
@@ -276,11 +287,12 @@ impl Shared {
     }
 
     fn announce(&self) {
-        let Addresses { proxy, metadata, health, control } = self.addresses;
+        let Addresses { proxy, metadata, token_api, health, control } = self.addresses;
         let show = |address: Option<SocketAddr>| address.map_or_else(|| "off".to_owned(), |at| at.to_string());
         tracing::info!(
             proxy = show(proxy),
             metadata = show(metadata),
+            token_api = show(token_api),
             health = show(health),
             control = show(control),
             version = env!("CARGO_PKG_VERSION"),

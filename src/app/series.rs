@@ -1,17 +1,19 @@
 //! The series that exist at 0 from the start, so that `increase()` sees the first event of each.
 
+use super::Settings;
 use crate::{
     credential::Reason,
     metrics::Metrics,
     net::{head_gate, verified::CONNECT_LABELS},
-    policy::{DenyReason, PassReason, Policy},
+    policy::{DenyReason, PassReason},
     proxy::REFUSAL_LABELS,
     tls::AcceptError,
     token::UNAVAILABLE_LABELS,
+    token_api,
 };
 
 /// Every closed set but those of credentials, which begin with their credential.
-pub(super) fn begin(metrics: &Metrics, policy: &Policy) {
+pub(super) fn begin(metrics: &Metrics, settings: &Settings) {
     for reason in PassReason::ALL {
         metrics.requests_passed.with_label_values(&[reason.label()]);
     }
@@ -24,12 +26,18 @@ pub(super) fn begin(metrics: &Metrics, policy: &Policy) {
     for door in DOORS {
         metrics.connections_active.with_label_values(&[door]);
     }
-    begin_routes(metrics, policy);
+    begin_configured(metrics, settings);
 }
 
-/// The series of the routes in use. Which methods and codes a route will see is not known before.
-pub(super) fn begin_routes(metrics: &Metrics, policy: &Policy) {
-    for route in policy.routes() {
+/// The series of the routes and entries in use. Which methods and codes a route will see is not known before.
+pub(super) fn begin_configured(metrics: &Metrics, settings: &Settings) {
+    for entry in &settings.tokens {
+        metrics.tokens_handed_out.with_label_values(&[&entry.name]);
+        if entry.file.is_some() {
+            metrics.token_file_failures.with_label_values(&[&entry.name]);
+        }
+    }
+    for route in settings.policy.routes() {
         metrics.http_request_duration.with_label_values(&[&route.name]);
     }
     metrics.http_request_duration.with_label_values(&[NO_ROUTE]);
@@ -41,10 +49,11 @@ fn refusals() -> impl Iterator<Item = &'static str> {
     let gate = head_gate::Reason::ALL.iter().map(|reason| reason.label());
     let token = Reason::ALL.iter().map(|reason| reason.label()).chain(UNAVAILABLE_LABELS);
     let connections = CONNECT_LABELS.into_iter().chain(AcceptError::LABELS);
-    policy.chain(gate).chain(token).chain(connections).chain(REFUSAL_LABELS)
+    let handed_out = token_api::Refusal::ALL.iter().map(|refusal| refusal.label()).chain([token_api::SHORT_LIVED]);
+    policy.chain(gate).chain(token).chain(connections).chain(REFUSAL_LABELS).chain(handed_out)
 }
 
-const DOORS: [&str; 6] = ["proxy", "intercept", "tunnel", "metadata", "health", "control"];
+const DOORS: [&str; 7] = ["proxy", "intercept", "tunnel", "metadata", "token_api", "health", "control"];
 
 /// As the access log has it.
 const NO_ROUTE: &str = "none";

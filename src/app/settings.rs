@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use super::trust;
-use crate::{credential::Spec, net::dial, policy::Policy, secret::Secret, shutdown::DrainSettings, token};
+use crate::{
+    credential::Spec, net::dial, policy::Policy, secret::Secret, shutdown::DrainSettings, token, token_api::Entry,
+};
 
 /// The settings of one sidecar.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct Settings {
     pub most_clients: usize,
     /// What the metadata door gives.
     pub metadata: Metadata,
+    /// The tokens that are handed out by name.
+    pub tokens: Vec<Entry>,
     /// What clients of the proxy must give as `Proxy-Authorization` (`user:password`), where loopback is shared with
     /// other users.
     pub password: Option<Secret>,
@@ -54,6 +58,8 @@ pub struct Listeners {
     pub proxy: Option<SocketAddr>,
     /// The metadata server.
     pub metadata: Option<SocketAddr>,
+    /// Tokens handed out; bound only where there are entries at the start.
+    pub token_api: Option<SocketAddr>,
     /// Probes and metrics, reachable from outside the pod.
     pub health: Option<SocketAddr>,
     /// Status and quit.

@@ -7,10 +7,14 @@ use super::{
     observer::{key_condition, token_condition},
 };
 use crate::{
-    admin::status::{Ca, Config, Credential, Listener, Phase, Problem, Route, Status, Token, TokenState, Unmet, When},
+    admin::status::{
+        Ca, Config, Credential, Entry, Listener, Phase, Problem, Route, Status, Token, TokenFile, TokenState, Unmet,
+        When,
+    },
     clock::{Moment, Wall},
     policy::Action,
     token::{Condition, CredentialStatus, Refused, SlotStatus},
+    token_api::{self, FileStatus},
 };
 
 impl Shared {
@@ -35,13 +39,14 @@ impl Shared {
             listeners: self.listeners(),
             credentials: self.tokens.status().iter().map(|status| self.credential(now, status)).collect(),
             routes: self.routes(),
+            tokens: self.entries(now),
             ca: self.trust.as_ref().map(|trust| Ca {
                 expires: When::new(now, trust.leaves.ca().expires()),
                 permitted: trust.leaves.ca().permitted().to_vec(),
             }),
             refusals: self.ground.metrics.refusals(),
             passed: self.ground.metrics.passed(),
-            warnings: notes.warnings.into_iter().chain(self.mount_warnings()).collect(),
+            warnings: notes.warnings.into_iter().chain(self.mount_warnings()).chain(self.file_warnings()).collect(),
         }
     }
 
@@ -78,6 +83,7 @@ impl Shared {
         let doors = [
             ("proxy", addresses.proxy),
             ("metadata", addresses.metadata),
+            ("tokenApi", addresses.token_api),
             ("health", addresses.health),
             ("control", addresses.control),
         ];
@@ -102,6 +108,32 @@ impl Shared {
             }
         };
         live.policy.routes().iter().map(route).collect()
+    }
+
+    fn entries(&self, now: Wall) -> Vec<Entry> {
+        let handed_out = self.ground.metrics.handed_out();
+        let entry = |(entry, status): &(token_api::Entry, Option<FileStatus>)| Entry {
+            name: entry.name.clone(),
+            path: entry.path.to_string(),
+            parameters: entry.parameters.clone(),
+            credential: entry.credential.as_str().to_owned(),
+            token: entry.want.label().to_owned(),
+            min_life_seconds: entry.min_life.as_secs(),
+            handed_out: handed_out.get(&entry.name).copied().unwrap_or_default(),
+            file: entry.file.as_ref().map(|file| TokenFile {
+                path: file.path.display().to_string(),
+                written: status.as_ref().and_then(|status| status.written).map(|at| When::new(now, at)),
+                problem: status.as_ref().and_then(|status| status.problem.clone()),
+            }),
+        };
+        self.handouts.status().iter().map(entry).collect()
+    }
+
+    fn file_warnings(&self) -> Vec<String> {
+        let problem = |(entry, status): (token_api::Entry, Option<FileStatus>)| {
+            Some(format!("token file of {}: {}", entry.name, status?.problem?))
+        };
+        self.handouts.status().into_iter().filter_map(problem).collect()
     }
 
     fn credential(&self, now: Wall, status: &CredentialStatus) -> Credential {

@@ -102,7 +102,8 @@ fn cannot_run(program: &str) -> Option<(u8, &'static str)> {
 fn local(settings: Settings, folder: &Path, password: &str) -> Settings {
     let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     Settings {
-        listeners: Listeners { proxy: any, metadata: any, health: None, control: None },
+        // The token API gives real tokens and asks for no password: every user of the machine could have them.
+        listeners: Listeners { proxy: any, metadata: any, token_api: None, health: None, control: None },
         trust: trust::Settings { public: folder.join("trust"), private: folder.join("private") },
         wait_for: crate::app::WaitFor::Token,
         // The metadata door asks for no password, so what it gives every user of the machine can have.

@@ -12,10 +12,16 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
         ("trust", old.trust != new.trust),
         ("upstream", old.upstream != new.upstream),
         ("workers", old.workers != new.workers),
+        ("listeners.tokenApi", is_first_entry(old, new)),
     ];
     let waits = waits.into_iter().filter(|(_, changed)| *changed);
     let waits = waits.map(|(name, _)| format!("{name}: the change takes effect at the next start"));
     waits.chain(needs_new_pod(old, new)).collect()
+}
+
+/// Without entries the door is not opened at the start.
+fn is_first_entry(old: &Settings, new: &Settings) -> bool {
+    old.tokens.is_empty() && !new.tokens.is_empty() && old.listeners.token_api.is_some()
 }
 
 /// Annotations that a pod was made by: what they chose stands in the pod, which nobody can change.

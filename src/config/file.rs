@@ -9,6 +9,7 @@ use super::{
     settings::{
         ConnectTo, EndpointSettings, ListenerSettings, MetadataMode, TrustSettings, UpstreamSettings, default_zone,
     },
+    token_entry::{self, MOST_ENTRIES, PlacedEntry},
     value,
 };
 use crate::{
@@ -35,6 +36,7 @@ pub(super) struct File {
     /// The place of each listener's value, by name, for clashes of ports.
     pub(super) listener_places: Vec<(&'static str, Place)>,
     pub(super) endpoints: Vec<Placed<EndpointSettings>>,
+    pub(super) tokens: Vec<PlacedEntry>,
     pub(super) metadata: Option<Placed<MetadataMode>>,
     pub(super) trust: TrustSettings,
     pub(super) upstream: UpstreamSettings,
@@ -55,7 +57,7 @@ pub(super) struct PlacedRoute {
 
 /// Reads the whole file.
 pub(super) fn read(root: &Cursor<'_>, report: &mut Report) -> File {
-    let fields = root.fields(SECTIONS, &["tokens", "mqtt"], report);
+    let fields = root.fields(SECTIONS, &["mqtt"], report);
     let mut file = File::default();
     if let Some(section) = fields.optional("credentials") {
         let items = section.items(MOST_CREDENTIALS, report);
@@ -76,6 +78,10 @@ pub(super) fn read(root: &Cursor<'_>, report: &mut Report) -> File {
     if let Some(section) = fields.optional("endpoints") {
         let items = section.items(MOST_ENDPOINTS, report);
         file.endpoints = items.iter().filter_map(|item| endpoint(item, report)).collect();
+    }
+    if let Some(section) = fields.optional("tokens") {
+        let items = section.items(MOST_ENTRIES, report);
+        file.tokens = items.iter().filter_map(|item| token_entry::read(item, report)).collect();
     }
     if let Some(section) = fields.optional("metadata") {
         let section = section.fields(&["mode"], &[], report);
@@ -229,6 +235,7 @@ const SECTIONS: &[&str] = &[
     "allow",
     "listeners",
     "endpoints",
+    "tokens",
     "metadata",
     "trust",
     "upstream",

@@ -8,7 +8,7 @@ use super::{
     file::{File, LISTENERS, MOST_ENDPOINTS, MOST_ROUTES, Placed, PlacedRoute, default_allow},
     problem::{Place, Report, unknown},
     settings::{DEFAULT_KEY, MetadataMode, PolicySettings, Settings, default_credential, default_zone},
-    tokens, value,
+    token_entry, tokens, value,
 };
 use crate::{
     credential::{Kind, Spec},
@@ -30,6 +30,8 @@ pub(super) fn merge(file: File, annotations: Annotations, flags: &Flags, reports
     service_account(&annotations, flags, reports);
     ports(&file, &annotations, reports);
     endpoints(&file, &annotations, &allow, reports);
+    let door_is_open = file.listeners.token_api.is_some();
+    let tokens = token_entry::resolve(&file.tokens, &credentials, door_is_open, reports.file);
     let intercepts = file.listeners.intercepts();
     let metadata = metadata(&file, &annotations, intercepts, reports);
     let default = Settings::default();
@@ -41,6 +43,7 @@ pub(super) fn merge(file: File, annotations: Annotations, flags: &Flags, reports
         policy: PolicySettings { routes, unmatched: file.unmatched.unwrap_or(Unmatched::Pass), allow },
         listeners: file.listeners,
         endpoints,
+        tokens,
         metadata,
         trust: file.trust,
         upstream: file.upstream,

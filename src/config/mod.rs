@@ -21,6 +21,7 @@ mod file;
 mod merge;
 mod problem;
 mod settings;
+mod token_entry;
 mod tokens;
 mod value;
 mod yaml;

@@ -13,6 +13,7 @@ use crate::{
     policy::{DEFAULT_CREDENTIAL, HostPattern, Policy, Route, Unmatched},
     secret::Secret,
     shutdown::DrainSettings,
+    token_api::Entry,
 };
 
 /// Everything.
@@ -26,6 +27,8 @@ pub struct Settings {
     pub listeners: ListenerSettings,
     /// Local ports that are one API each.
     pub endpoints: Vec<EndpointSettings>,
+    /// The tokens that are handed out.
+    pub tokens: Vec<Entry>,
     /// What the metadata server hands out.
     pub metadata: MetadataMode,
     /// Where trust is published and kept.
@@ -234,6 +237,7 @@ impl Default for Settings {
             },
             listeners: ListenerSettings::default(),
             endpoints: Vec::new(),
+            tokens: Vec::new(),
             metadata: MetadataMode::Placeholder,
             trust: TrustSettings::default(),
             upstream: UpstreamSettings::default(),

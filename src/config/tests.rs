@@ -149,7 +149,7 @@ unmatchd: deny
             "bearerd.yaml:17:10: workers: want a number from 1 to 64",
             "bearerd.yaml:18:25: refresh.availability: want a duration from 5m to 55m",
             "bearerd.yaml:19:1: unknown field 'unmatchd', did you mean 'unmatched'? (accepted: credentials, routes, \
-             unmatched, allow, listeners, endpoints, metadata, trust, upstream, workers, refresh, drain)",
+             unmatched, allow, listeners, endpoints, tokens, metadata, trust, upstream, workers, refresh, drain)",
         ]
     );
 }
@@ -192,7 +192,7 @@ fn each_wrong_value_names_its_place_and_what_is_accepted() {
             "credentials: [{name: default, serviceAccountKey: {path: /k, signBlob: yes}}]",
             "signBlob: want off or signedUrl",
         ),
-        ("tokens: []", "'tokens' is not in this version"),
+        ("mqtt: []", "'mqtt' is not in this version"),
         ("unmatched: allow", "unmatched: want pass or deny"),
         ("allow: {hosts: [storage.googleapis.com], accounts: []}", "allow: unknown field 'accounts'"),
         ("listeners: {proxy: 14180}", "listeners.proxy: want 'off' or an address with port"),

@@ -8,18 +8,10 @@ use crate::{
 
 /// Whether `kind` gives what `route` puts on requests.
 pub(super) fn given(kind: &Kind, route: &Route) -> Result<(), String> {
-    let gives: &[TokenKind] = match kind {
-        Kind::ServiceAccountKey { .. } => &[TokenKind::Access, TokenKind::SelfSigned, TokenKind::Id],
-        Kind::SignedJwt { .. } => &[TokenKind::Jwt],
-    };
-    if !gives.contains(&route.token) {
-        let list = gives.iter().map(|token| token.as_str()).collect::<Vec<_>>().join(" or ");
-        return Err(format!("a {} gives no token of the kind {}, want {list}", kind.label(), route.token));
-    }
+    gives(kind, route.token)?;
     if route.audience.is_some() && route.token != TokenKind::Id {
         return Err(format!("audience goes with token: id only, and this route's token is {}", route.token));
     }
-    let is_self_signed = route.token == TokenKind::SelfSigned;
     match kind {
         Kind::SignedJwt { template, .. } if !template.parameters().is_empty() => {
             let names = template.parameters().join(", ");
@@ -28,11 +20,26 @@ pub(super) fn given(kind: &Kind, route: &Route) -> Result<(), String> {
         _ if route.fallback == Fallback::SelfSigned && route.token != TokenKind::Access => {
             Err(format!("fallback: selfSigned goes with token: access only, and this route's token is {}", route.token))
         }
-        Kind::ServiceAccountKey { subject: Some(_), .. }
-            if is_self_signed || route.fallback == Fallback::SelfSigned =>
-        {
-            Err("a self-signed token cannot act for the credential's subject, want token: access without fallback"
-                .into())
+        Kind::ServiceAccountKey { subject: Some(_), .. } if route.fallback == Fallback::SelfSigned => {
+            Err(NOT_FOR_A_SUBJECT.to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether `kind` gives such tokens at all.
+pub(super) fn gives(kind: &Kind, token: TokenKind) -> Result<(), String> {
+    let gives: &[TokenKind] = match kind {
+        Kind::ServiceAccountKey { .. } => &[TokenKind::Access, TokenKind::SelfSigned, TokenKind::Id],
+        Kind::SignedJwt { .. } => &[TokenKind::Jwt],
+    };
+    if !gives.contains(&token) {
+        let list = gives.iter().map(|token| token.as_str()).collect::<Vec<_>>().join(" or ");
+        return Err(format!("a {} gives no token of the kind {token}, want {list}", kind.label()));
+    }
+    match kind {
+        Kind::ServiceAccountKey { subject: Some(_), .. } if token == TokenKind::SelfSigned => {
+            Err(NOT_FOR_A_SUBJECT.to_owned())
         }
         _ => Ok(()),
     }
@@ -49,6 +56,9 @@ pub(super) fn sent(host: &HostPattern, token: TokenKind) -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+const NOT_FOR_A_SUBJECT: &str =
+    "a self-signed token cannot act for the credential's subject, want token: access without fallback";
 
 fn is_in(host: &HostPattern, zone: &str) -> bool {
     let name = host.zone().as_str();

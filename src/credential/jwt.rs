@@ -1,17 +1,25 @@
 //! Signed JWTs in compact form (RFC 7515): header, claims, RS256 or ES256. Knows no clock and no endpoint.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::pem::{self, PemError, PrivateKey};
-use crate::secret::Secret;
+use crate::{clock::Wall, secret::Secret};
 
 /// How far `iat` is set back, so that a clock slightly ahead of Google's still makes valid assertions.
 pub const BACKDATE_SECONDS: u64 = 10;
 /// The longest life Google accepts between `iat` and `exp`.
 pub const LIFE_SECONDS: u64 = 3600;
+
+/// What is left at `wall` of a JWT that is signed then for `lifetime`: `iat` is set back, and has no fraction of a second.
+pub(super) fn left(lifetime: Duration, wall: Wall) -> Duration {
+    let fraction = Duration::from_nanos(wall.0.subsec_nanos().into());
+    lifetime.saturating_sub(Duration::from_secs(BACKDATE_SECONDS)).saturating_sub(fraction)
+}
 
 /// What signs: a private key and the algorithm that belongs to it.
 pub struct SigningKey {

@@ -50,11 +50,12 @@ impl ServiceAccount {
 
     /// Signs a token that needs no exchange (AIP-4111).
     pub(super) fn self_signed(&self, exchange: &Exchange) -> Result<Token, FetchError> {
-        let now = exchange.skew.server_seconds(exchange.clock.wall());
+        let (sent, wall) = (exchange.clock.now(), exchange.clock.wall());
+        let now = exchange.skew.server_seconds(wall);
         let claims = jwt::SelfSigned::new(self.key.client_email(), &self.scope, now);
         let secret = self.signed(&claims)?;
-        let lifetime = Duration::from_secs(jwt::LIFE_SECONDS - jwt::BACKDATE_SECONDS);
-        Ok(Token { secret, sent: exchange.clock.now(), lifetime })
+        let lifetime = jwt::left(Duration::from_secs(jwt::LIFE_SECONDS), wall);
+        Ok(Token { secret, sent, lifetime })
     }
 
     /// Signs any bytes by RSASSA-PKCS1-v1_5 with SHA-256, as `signBlob` does.

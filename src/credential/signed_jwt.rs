@@ -8,7 +8,6 @@ use super::{
     template::Template,
 };
 use crate::secret::Secret;
-use std::time::Duration;
 
 /// A key and what it signs.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,12 +49,12 @@ impl SignedJwt {
 
     /// Signs a JWT.
     pub(super) fn token(&self, parameters: &Parameters, exchange: &Exchange) -> Result<Token, FetchError> {
-        let now = exchange.skew.server_seconds(exchange.clock.wall());
+        let (sent, wall) = (exchange.clock.now(), exchange.clock.wall());
+        let now = exchange.skew.server_seconds(wall);
         let claims = self.template.claims(parameters, self.account.as_deref(), now);
         let secret: Secret = jwt::sign(self.key_id.as_deref(), &claims, &self.key)
             .map_err(|error| FetchError::new(Class::Key, Reason::Signing, error.to_string()))?;
-        let lifetime = self.template.lifetime.saturating_sub(Duration::from_secs(jwt::BACKDATE_SECONDS));
-        Ok(Token { secret, sent: exchange.clock.now(), lifetime })
+        Ok(Token { secret, sent, lifetime: jwt::left(self.template.lifetime, wall) })
     }
 
     /// The id in the header.

@@ -27,6 +27,7 @@ mod floods;
 mod frames;
 mod grpc;
 mod h2;
+mod handouts;
 mod hostile;
 mod inject;
 mod limits;
