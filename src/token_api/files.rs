@@ -22,7 +22,10 @@ use crate::{
     file::{self, Keep},
     metrics::Metrics,
     shutdown::Tasks,
-    token::{Bearer, Handle, Tokens, schedule::FORCED_EVERY},
+    token::{
+        Bearer, Handle, Tokens,
+        schedule::{FORCED_EVERY, TICK},
+    },
 };
 
 /// All files.
@@ -150,13 +153,16 @@ impl Keeper {
         }
     }
 
+    /// In ticks: a machine that was suspended meanwhile would sleep on.
     async fn hurry(&self, generation: u64, due: Option<Moment>) -> Infallible {
         let clock = self.supply.clock;
-        let Some(due) = due else { return std::future::pending().await };
-        clock.sleep(clock.now().until(due)).await;
+        let Some(mut due) = due else { return std::future::pending().await };
         loop {
-            self.handle.suspect(generation);
-            clock.sleep(FORCED_EVERY).await;
+            if clock.now() >= due {
+                self.handle.suspect(generation);
+                due = clock.now() + FORCED_EVERY;
+            }
+            clock.sleep(clock.now().until(due).min(TICK)).await;
         }
     }
 

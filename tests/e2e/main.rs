@@ -51,6 +51,7 @@ mod soak;
 mod startup;
 mod streams;
 mod token;
+mod token_files;
 mod tokens;
 mod volumes;
 mod websocket;
