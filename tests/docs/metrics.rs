@@ -29,6 +29,8 @@ fn real() -> BTreeSet<String> {
     }
     metrics.webhook_review_duration.with_label_values(&[] as &[&str]);
     metrics.webhook_certificate_expiry.with_label_values(&[] as &[&str]);
+    metrics.tokens_handed_out.with_label_values(&["x"]);
+    metrics.token_file_failures.with_label_values(&["x"]);
     metrics.http_requests.with_label_values(&["x", "x", "x"]);
     metrics.http_request_duration.with_label_values(&["x"]);
     metrics.key_info.with_label_values(&["x", "x"]);

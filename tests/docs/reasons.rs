@@ -7,6 +7,7 @@ use bearerd::{
     metadata_server::Refusal,
     net::verified::CONNECT_LABELS,
     policy::{DenyReason, PassReason},
+    token_api,
 };
 
 use super::{
@@ -70,6 +71,15 @@ fn reasons_of_the_head_gate_are_documented() {
     let texts = code::strings_between(&source, "fn texts(", "\n    }\n");
     let real = set(texts.into_iter().step_by(2));
     assert_same("gate reasons", &documented("### Refused by the head gate"), &real);
+}
+
+#[test]
+fn reasons_of_the_token_api_are_documented_with_their_status() {
+    let refusals = token_api::Refusal::ALL.map(|refusal| format!("{} {}", refusal.label(), refusal.status().as_u16()));
+    let real = set(refusals.into_iter().chain([format!("{} 503", token_api::SHORT_LIVED)]));
+    let row = |row: &Vec<String>| format!("{} {}", codes(&row[0])[0], row[1]);
+    let documented = page(PAGE).table("### Refused at the token API").iter().map(row).collect();
+    assert_same("reasons of the token API", &documented, &real);
 }
 
 #[test]
