@@ -111,7 +111,7 @@ fn summary(settings: &config::Settings) -> String {
 fn check_entry(report: &mut Report, entry: &Entry) {
     let what = format!("tokens {}", entry.name);
     let minutes = entry.min_life.as_secs().div_ceil(60);
-    let kind = entry.want.label();
+    let kind = entry.kind();
     report.add(Mark::Good, what.clone(), format!("{}: {kind} of {}, {minutes} min left", entry.path, entry.credential));
     let directory = entry.file.as_ref().and_then(|file| file.path.parent());
     if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
@@ -346,7 +346,7 @@ fn handed_out(config: &config::Settings, authority: &Authority, uri: &Uri) -> Op
             let result = format!(
                 "the {} token of credential '{}' is handed out, with at least {} s to live, to whoever sends the header \
                  X-Bearerd-Token-Request: true",
-                entry.want.label(),
+                entry.kind(),
                 entry.credential,
                 entry.min_life.as_secs()
             );

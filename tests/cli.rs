@@ -250,6 +250,45 @@ fn explain_says_route_and_reason() {
 }
 
 #[test]
+fn check_and_explain_know_what_is_handed_out() {
+    let folder = Folder::new();
+    let key = folder.file("key.json", &key().json());
+    let config = folder.file(
+        "bearerd.yaml",
+        &format!(
+            "credentials:\n  - {{name: default, serviceAccountKey: {{path: {key}}}}}\n  \
+             - {{name: drivers, signedJwt: {{path: {key}, preset: fleetEngineDriver}}}}\n\
+             tokens:\n  - {{name: driver, credential: drivers, token: jwt, path: '/token/driver/{{vehicleId}}'}}\n  \
+             - {{name: self, credential: default, token: selfSigned, file: {{path: /nowhere/at-all/token}}}}\n"
+        ),
+    );
+    let (status, out, err) = outcome(&run(&["check", "--offline", "--config", &config]));
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    for line in [
+        "1 route (google-apis), hands out driver, self",
+        "/token/driver/{vehicleId}: jwt of drivers, 15 min left",
+        "/v1/tokens/self: selfSigned of default, 15 min left",
+        "/nowhere/at-all is no directory here",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    for (url, told) in [
+        (
+            "http://127.0.0.1:14183/token/driver/v1",
+            "entry   driver\nresult  the jwt token of credential 'drivers' is handed",
+        ),
+        ("http://127.0.0.1:14183/v1/tokens/self", "entry   self\nresult  the selfSigned token of credential 'default'"),
+        ("http://127.0.0.1:14183/token/driver/*", "refused with 400: a parameter is malformed"),
+        ("http://127.0.0.1:14183/other", "refused with 404: no entry of tokens has this path"),
+        ("http://127.0.0.1:14184/other", "route "),
+    ] {
+        let (status, out, err) = outcome(&run(&["explain", "GET", url, "--config", &config]));
+        assert_eq!((status, err.as_str()), (0, ""), "{url}");
+        assert!(out.contains(told), "{url}: {out}");
+    }
+}
+
+#[test]
 fn the_environment_is_printed_so_that_a_shell_can_take_it() {
     let folder = Folder::new();
     let key = folder.file("key.json", &key().json());

@@ -117,7 +117,7 @@ impl Shared {
             path: entry.path.to_string(),
             parameters: entry.parameters.clone(),
             credential: entry.credential.as_str().to_owned(),
-            token: entry.want.label().to_owned(),
+            token: entry.kind().to_string(),
             min_life_seconds: entry.min_life.as_secs(),
             handed_out: handed_out.get(&entry.name).copied().unwrap_or_default(),
             file: entry.file.as_ref().map(|file| TokenFile {

@@ -182,6 +182,26 @@ mod tests {
     }
 
     #[test]
+    fn the_vector_of_rfc_7520_section_4_1_is_met_byte_for_byte() {
+        let key = SigningKey::from_pem(include_str!("../../tests/data/rfc7520-3-4.pem")).unwrap();
+        let payload = "It’s a dangerous business, Frodo, going out your door. You step onto the road, and if you don't \
+            keep your feet, there’s no knowing where you might be swept off to.";
+        let header = br#"{"alg":"RS256","kid":"bilbo.baggins@hobbiton.example"}"#;
+        let jws = compact(header, payload.as_bytes(), &key).unwrap();
+        let expected = concat!(
+            "eyJhbGciOiJSUzI1NiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9.",
+            "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAgb250byB0",
+            "aGUgcm9hZCwgYW5kIGlmIHlvdSBkb24ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dpbmcgd2hlcmUgeW91",
+            "IG1pZ2h0IGJlIHN3ZXB0IG9mZiB0by4.",
+            "MRjdkly7_-oTPTS3AXP41iQIGKa80A0ZmTuV5MEaHoxnW2e5CZ5NlKtainoFmKZopdHM1O2U4mwzJdQx996ivp83xuglII7P",
+            "NDi84wnB-BDkoBwA78185hX-Es4JIwmDLJK3lfWRa-XtL0RnltuYv746iYTh_qHRD68BNt1uSNCrUCTJDt5aAE6x8wW1Kt9e",
+            "Ro4QPocSadnHXFxnt8Is9UzpERV0ePPQdLuW3IS_de3xyIrDaLGdjluPxUAhb6L2aXic1U12podGU0KLUQSE_oI-ZnmKJ3F4",
+            "uOZDnd6QZWJushZ41Axf_fcIe8u9ipH84ogoree7vjbU5y18kDquDg",
+        );
+        assert_eq!(jws.expose(), expected.as_bytes());
+    }
+
+    #[test]
     fn claims_are_backdated_and_live_one_hour() {
         let claims = Assertion::new(
             "a@p.iam.gserviceaccount.com",
@@ -211,6 +231,15 @@ mod tests {
     fn a_self_signed_token_names_its_account_twice_and_scopes_in_place_of_an_audience() {
         let json = serde_json::to_string(&SelfSigned::new("a@p", "s1 s2", 20)).unwrap();
         assert_eq!(json, r#"{"iss":"a@p","sub":"a@p","scope":"s1 s2","iat":10,"exp":3610}"#);
+    }
+
+    #[test]
+    fn what_is_left_of_a_token_ends_when_its_exp_says() {
+        let at = |milliseconds| Wall(Duration::from_millis(1_700_000_000_000 + milliseconds));
+        for (fraction, left) in [(0, 3_590_000), (1, 3_589_999), (999, 3_589_001)] {
+            assert_eq!(super::left(Duration::from_secs(3600), at(fraction)).as_millis(), left);
+        }
+        assert_eq!(super::left(Duration::from_secs(5), at(0)), Duration::ZERO);
     }
 
     #[test]

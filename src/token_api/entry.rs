@@ -8,7 +8,10 @@ use super::{
     answer::{Mapping, Refusal},
     path::Path,
 };
-use crate::credential::{CredentialName, ParameterError, Parameters, Want};
+use crate::{
+    credential::{CredentialName, ParameterError, Parameters, Want},
+    policy::TokenKind,
+};
 
 /// One kind of token that is handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +55,16 @@ pub enum FileFormat {
 }
 
 impl Entry {
+    /// The kind of token, as configuration writes it.
+    pub fn kind(&self) -> TokenKind {
+        match self.want {
+            Want::Access => TokenKind::Access,
+            Want::SelfSigned => TokenKind::SelfSigned,
+            Want::Id(_) => TokenKind::Id,
+            Want::Jwt(_) => TokenKind::Jwt,
+        }
+    }
+
     /// The life that a token has left at least, where the entry says nothing, for tokens that live for `lifetime`:
     /// a quarter, which is when they are refreshed, and more than the ten minutes that Fleet Engine's samples subtract.
     pub fn default_life(lifetime: Duration) -> Duration {

@@ -1,5 +1,6 @@
 """The table of cells: which program, and what the servers must have seen of it. `run` plays them in this order."""
 
+import json
 import shlex
 
 from harness import signed
@@ -173,7 +174,33 @@ def java_cells(class_path):
     return [Cell("java google-auth and HTTP", ("java", "-cp", class_path, "Cells"), (Seen("storage"),))]
 
 
-def table(tools, folder, sidecar, made):
+def handed_out_cells(tools, told):
+    """Tokens of the token API, in the eyes of three libraries, and of a backend that hands them on."""
+    environment = {"TOLD": json.dumps(told)}
+    fleet = (tools["python"], HERE / "python" / "fleet_backend.py")
+    programs = {
+        "PyJWT": (tools["python"], HERE / "python" / "handed_out.py"),
+        "jose": ("node", HERE / "node" / "handed_out.js"),
+        "Nimbus": ("java", "-cp", tools["java"], "HandedOut"),
+    }
+    modules = {"NODE_PATH": str(tools["node"])}
+    return [
+        *(
+            Cell(f"token API verified by {name}", command, (), environment | modules, "verified$", direct=False)
+            for name, command in programs.items()
+        ),
+        Cell(
+            "token API behind a fleet's backend",
+            fleet,
+            (Seen("fleetengine", path="/vehicles/vehicle-1$"),),
+            environment,
+            "served$",
+            direct=False,
+        ),
+    ]
+
+
+def table(tools, folder, sidecar, made, told=None):
     direct = sidecar.kind != "bearerd"
     servers_and_go = tools["go"]
     return [
@@ -185,4 +212,5 @@ def table(tools, folder, sidecar, made):
         *go_cells(servers_and_go[1]),
         *java_cells(tools["java"]),
         *signing_cells(tools, made["A"]),
+        *(handed_out_cells(tools, told) if told else ()),
     ]

@@ -115,16 +115,16 @@ def node():
 
 
 def java():
-    """Maven's artifacts and our one class; returns the class path."""
-    project, source = HERE / "java" / "pom.xml", HERE / "java" / "src" / "Cells.java"
+    """Maven's artifacts and our classes; returns the class path."""
+    project, sources = HERE / "java" / "pom.xml", sorted((HERE / "java" / "src").glob("*.java"))
 
     def make(folder):
         # Maven leaves its `target` beside the pom: the copy keeps the work tree clean.
         shutil.copy(project, folder)
         call(["mvn", "-B", "-q", COPY_DEPENDENCIES, f"-DoutputDirectory={folder}/lib"], cwd=folder)
-        call(["javac", "-cp", f"{folder}/lib/*", "-d", folder / "classes", source])
+        call(["javac", "-cp", f"{folder}/lib/*", "-d", folder / "classes", *sources])
 
-    folder = kept("java", digest(project, source, version("javac", "-version")), make)
+    folder = kept("java", digest(project, *sources, version("javac", "-version")), make)
     return f"{folder}/classes:{folder}/lib/*"
 
 

@@ -42,6 +42,13 @@ class Key:
         os.replace(new, path)
 
 
+def device(path):
+    """Puts a device's EC key into a file; returns the public half."""
+    private = openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+    path.write_text(private)
+    return openssl("pkey", "-pubout", text=private)
+
+
 def openssl(*arguments, text=""):
     return subprocess.run(["openssl", *arguments], input=text, check=True, capture_output=True, text=True).stdout
 

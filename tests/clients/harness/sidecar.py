@@ -50,9 +50,11 @@ class Sidecar:
             raise
 
     def settings(self, servers, key_file):
-        proxy, metadata, health, control = free_ports(4)
+        proxy, metadata, tokens, health, control = free_ports(5)
         self.proxy = f"http://127.0.0.1:{proxy}"
         self.health, self.control = f"http://127.0.0.1:{health}", f"http://127.0.0.1:{control}"
+        self.tokens = f"http://127.0.0.1:{tokens}"
+        self.token_file = self.folder / "token-file"
         # JSON is YAML.
         return json.dumps(
             {
@@ -64,15 +66,17 @@ class Sidecar:
                             "scopes": ["cloud-platform"],
                             "signBlob": "signedUrl",
                         },
-                    }
+                    },
+                    *self.signers(),
                 ],
+                "tokens": self.handed_out(),
                 "listeners": {
                     "proxy": f"127.0.0.1:{proxy}",
                     "metadata": f"127.0.0.1:{metadata}",
                     "health": f"127.0.0.1:{health}",
                     "control": f"127.0.0.1:{control}",
                     "transparent": "off",
-                    "tokenApi": "off",
+                    "tokenApi": f"127.0.0.1:{tokens}",
                 },
                 "trust": {"public": str(self.folder / "trust"), "private": str(self.folder / "private")},
                 "upstream": {
@@ -82,6 +86,23 @@ class Sidecar:
             },
             indent=2,
         )
+
+    def signers(self):
+        """A driver's key, as of another account's role, and a device's."""
+        keys = self.folder / "keys"
+        device = {"path": str(keys / "device.pem"), "preset": "iotDevice", "audience": "my-project", "lifetime": "10m"}
+        return [
+            {"name": "drivers", "signedJwt": {"path": str(keys / "driver.json"), "preset": "fleetEngineDriver"}},
+            {"name": "device", "signedJwt": device},
+        ]
+
+    def handed_out(self):
+        times = {"creationTimestamp": "issuedAtMs", "expirationTimestamp": "expiresAtMs"}
+        driver = {"path": "/token/driver/{vehicleId}", "json": {"jwt": "token"} | times}
+        return [
+            {"name": "driver", "credential": "drivers", "token": "jwt"} | driver,
+            {"name": "device", "credential": "device", "token": "jwt", "file": {"path": str(self.token_file)}},
+        ]
 
     def plain_environment(self):
         return {"PATH": os.environ["PATH"], "HOME": str(self.folder)}

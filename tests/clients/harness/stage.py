@@ -11,7 +11,7 @@ import subprocess
 import time
 
 LIMIT = 60  # seconds, for one program
-APIS = ("storage", "compute", "pubsub", "bigtable")
+APIS = ("storage", "compute", "pubsub", "bigtable", "fleetengine")
 
 
 class Red(Exception):

@@ -43,6 +43,7 @@ func startServices(l *ledger) (map[string]*service, error) {
 		"compute.googleapis.com":       serveHTTP(gate(l, "compute", instances())),
 		"www.googleapis.com":           serveHTTP(www),
 		"oauth2.googleapis.com":        serveHTTP(oauth),
+		"fleetengine.googleapis.com":   serveHTTP(gate(l, "fleetengine", vehicles())),
 		"pubsub.googleapis.com":        startPubsub(l),
 		"bigtable.googleapis.com":      bigtable,
 		"bigtableadmin.googleapis.com": bigtable,
@@ -118,5 +119,15 @@ func instances() http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /compute/v1/projects/{project}/zones/{zone}/instances", list)
+	return mux
+}
+
+// vehicles answers Fleet Engine's vehicles.get.
+func vehicles() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/providers/{provider}/vehicles/{vehicle}", func(answer http.ResponseWriter, request *http.Request) {
+		name := "providers/" + request.PathValue("provider") + "/vehicles/" + request.PathValue("vehicle")
+		write(answer, http.StatusOK, map[string]any{"name": name, "vehicleState": "ONLINE"})
+	})
 	return mux
 }

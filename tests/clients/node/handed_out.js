@@ -1,0 +1,42 @@
+// jose's verdict on tokens of the token API: signature, header and claims, to the last one.
+'use strict';
+
+const assert = require('node:assert');
+const {importSPKI, jwtVerify} = require('jose');
+
+const told = JSON.parse(process.env.TOLD);
+
+async function ask(path) {
+  const answer = await fetch(told.api + path, {headers: {'X-Bearerd-Token-Request': 'true'}});
+  assert.strictEqual(answer.status, 200);
+  return answer.json();
+}
+
+async function verify(token, pem, header, claims, lifetime) {
+  const key = await importSPKI(pem, header.alg);
+  const {protectedHeader, payload} = await jwtVerify(token, key, {audience: claims.aud, requiredClaims: ['iat', 'exp']});
+  assert.deepStrictEqual({...protectedHeader}, header);
+  const {iat, exp, ...rest} = payload;
+  assert.deepStrictEqual(rest, claims);
+  assert.strictEqual(exp - iat, lifetime);
+  const [head, , signature] = token.split('.');
+  const other = Buffer.from(JSON.stringify({...payload, aud: 'x'})).toString('base64url');
+  await assert.rejects(jwtVerify(`${head}.${other}.${signature}`, key), {code: 'ERR_JWS_SIGNATURE_VERIFICATION_FAILED'});
+  return {iat, exp};
+}
+
+async function main() {
+  const driver = await ask('/token/driver/vehicle-1');
+  const {email, keyId} = told;
+  const claims = {iss: email, sub: email, aud: 'https://fleetengine.googleapis.com/', authorization: {vehicleid: 'vehicle-1'}};
+  const {iat, exp} = await verify(driver.jwt, told.rsa, {alg: 'RS256', typ: 'JWT', kid: keyId}, claims, 3600);
+  assert.deepStrictEqual(driver, {jwt: driver.jwt, creationTimestamp: iat * 1000, expirationTimestamp: exp * 1000});
+  const device = await ask('/v1/tokens/device');
+  await verify(device.access_token, told.ec, {alg: 'ES256', typ: 'JWT'}, {aud: 'my-project'}, 600);
+  console.log('verified');
+}
+
+main().catch(error => {
+  console.error(error);
+  process.exit(1);
+});
