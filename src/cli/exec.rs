@@ -272,6 +272,7 @@ mod tests {
             let settings = local(Settings { metadata: configured, ..settings }, Path::new("/tmp"), "user:password");
             assert_eq!(settings.metadata, given);
             assert!(settings.password.is_some() && settings.listeners.control.is_none());
+            assert_eq!(settings.listeners.token_api, None);
         }
     }
 
