@@ -60,6 +60,30 @@ mod tests {
     }
 
     #[test]
+    fn the_first_entry_of_tokens_waits_since_its_door_is_not_open_and_later_ones_do_not() {
+        let with = |text: &str| {
+            let file = Some(super::super::Source { name: "f".to_owned(), text: text.to_owned() });
+            super::super::load(&super::super::Sources { file, ..Default::default() }).unwrap().settings
+        };
+        let entries = |names: &[&str], rest: &str| {
+            let entry =
+                |name: &&str| format!("{{name: {name}, credential: default, token: access, file: {{path: /{name}}}}}");
+            with(&format!("tokens: [{}]\n{rest}", names.iter().map(entry).collect::<Vec<_>>().join(", ")))
+        };
+        let off = "listeners: {tokenApi: off}";
+        for (old, new, waits) in [
+            (entries(&[], ""), entries(&["a"], ""), 1),
+            (entries(&["a"], ""), entries(&["a", "b"], ""), 0),
+            (entries(&["a"], ""), entries(&[], ""), 0),
+            (entries(&[], off), entries(&["a"], off), 0),
+        ] {
+            let told = needs_restart(&old, &new);
+            assert_eq!(told.len(), waits, "{told:?}");
+            assert!(told.iter().all(|line| line.starts_with("listeners.tokenApi: ")), "{told:?}");
+        }
+    }
+
+    #[test]
     fn what_the_injector_acted_on_waits_for_the_next_pod() {
         let shaped = |pairs: Option<&[(&str, &str)]>| {
             let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();

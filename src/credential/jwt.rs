@@ -235,11 +235,11 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_token_ends_when_its_exp_says() {
-        let at = |milliseconds| Wall(Duration::from_millis(1_700_000_000_000 + milliseconds));
-        for (fraction, left) in [(0, 3_590_000), (1, 3_589_999), (999, 3_589_001)] {
-            assert_eq!(super::left(Duration::from_secs(3600), at(fraction)).as_millis(), left);
+        let at = |milliseconds: u64| Wall(Duration::from_millis(1_700_000_000_000 + milliseconds));
+        for (fraction, expected) in [(0, 3_590_000), (1, 3_589_999), (999, 3_589_001)] {
+            assert_eq!(left(Duration::from_secs(3600), at(fraction)).as_millis(), expected);
         }
-        assert_eq!(super::left(Duration::from_secs(5), at(0)), Duration::ZERO);
+        assert_eq!(left(Duration::from_secs(5), at(0)), Duration::ZERO);
     }
 
     #[test]

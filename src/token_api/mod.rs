@@ -3,14 +3,14 @@
 //! Called by `app`, which serves the door and follows the configuration; `config` makes its entries.
 
 mod answer;
-mod door;
 mod entry;
 mod files;
+mod http;
 mod path;
 mod supply;
 
+pub use self::http::Door;
 pub use answer::{Field, Mapping, Refusal, SHORT_LIVED};
-pub use door::Door;
 pub use entry::{Entry, FORMAT, FileFormat, FileSettings, MOST_DEFAULT_LIFE, Question, find, question};
 pub use files::{FileStatus, Files};
 pub use path::Path;
