@@ -94,11 +94,7 @@ impl Metrics {
                 "Requests and connections refused by bearerd itself.",
                 &["reason"],
             )?,
-            requests_passed: make.counters(
-                "requests_passed_total",
-                "Requests passed on without a credential.",
-                &["reason"],
-            )?,
+            requests_passed: make.counters("requests_passed_total", "Passed on without a credential.", &["reason"])?,
             upstream_connect_errors: make.counters(
                 "upstream_connect_errors_total",
                 "Failed attempts to connect to an upstream.",
@@ -147,9 +143,7 @@ impl Metrics {
             panics: make.counter("panics_total", "Panics; each costs one connection or one refresh.")?,
             registry: registry.clone(),
         };
-        let info = make.gauges("build_info", "The version that runs.", &["version"])?;
-        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        about_the_process(&make)?;
         Ok(metrics)
     }
 
@@ -204,6 +198,12 @@ pub fn count_panic() {
 
 struct Maker<'a> {
     registry: &'a Registry,
+}
+
+fn about_the_process(make: &Maker<'_>) -> prometheus::Result<()> {
+    let info = make.gauges("build_info", "The version that runs.", &["version"])?;
+    info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    make.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
 }
 
 impl Maker<'_> {

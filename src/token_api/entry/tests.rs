@@ -85,11 +85,7 @@ fn every_parameter_is_given_once_in_path_or_query_and_nothing_else() {
         ("/token/v1?tripId=t1;vehicleId=v1", Err(R::MalformedParameter)),
         ("/token/v1?alt=json&tripId=t1", Err(R::UnknownParameter)),
     ] {
-        assert_eq!(
-            asked(target).as_deref(),
-            became.as_ref().map(|text| &**text).map_err(|refusal| refusal),
-            "{target}"
-        );
+        assert_eq!(asked(target).as_deref(), became.as_ref().map(|text| &**text), "{target}");
     }
     let many: String = (0..1000).map(|number| format!("&p{number}=x")).collect();
     assert_eq!(asked(&format!("/token/v1?tripId=t1{many}")), Err(R::UnknownParameter));

@@ -2,14 +2,27 @@
 'use strict';
 
 const assert = require('node:assert');
+const http = require('node:http');
+const {text} = require('node:stream/consumers');
 const {importSPKI, jwtVerify} = require('jose');
 
 const told = JSON.parse(process.env.TOLD);
 
-async function ask(path) {
-  const answer = await fetch(told.api + path, {headers: {'X-Bearerd-Token-Request': 'true'}});
-  assert.strictEqual(answer.status, 200);
-  return answer.json();
+// Node's fetch marks its requests as a browser does (Sec-Fetch-Mode), and the door refuses those.
+function ask(path) {
+  return new Promise((resolve, reject) => {
+    const asked = http.get(told.api + path, {headers: {'X-Bearerd-Token-Request': 'true'}}, async answer => {
+      const body = await text(answer);
+      resolve({status: answer.statusCode, error: answer.headers['x-bearerd-error'], body});
+    });
+    asked.on('error', reject);
+  });
+}
+
+async function json(path) {
+  const {status, body} = await ask(path);
+  assert.strictEqual(status, 200);
+  return JSON.parse(body);
 }
 
 async function verify(token, pem, header, claims, lifetime) {
@@ -26,13 +39,15 @@ async function verify(token, pem, header, claims, lifetime) {
 }
 
 async function main() {
-  const driver = await ask('/token/driver/vehicle-1');
+  const driver = await json('/token/driver/vehicle-1');
   const {email, keyId} = told;
   const claims = {iss: email, sub: email, aud: 'https://fleetengine.googleapis.com/', authorization: {vehicleid: 'vehicle-1'}};
   const {iat, exp} = await verify(driver.jwt, told.rsa, {alg: 'RS256', typ: 'JWT', kid: keyId}, claims, 3600);
   assert.deepStrictEqual(driver, {jwt: driver.jwt, creationTimestamp: iat * 1000, expirationTimestamp: exp * 1000});
-  const device = await ask('/v1/tokens/device');
+  const device = await json('/v1/tokens/device');
   await verify(device.access_token, told.ec, {alg: 'ES256', typ: 'JWT'}, {aud: 'my-project'}, 600);
+  const fetched = await fetch(`${told.api}/v1/tokens/device`, {headers: {'X-Bearerd-Token-Request': 'true'}});
+  assert.deepStrictEqual([fetched.status, fetched.headers.get('x-bearerd-error')], [403, 'token_api_browser']);
   console.log('verified');
 }
 
