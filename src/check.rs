@@ -18,8 +18,9 @@ use crate::{
     policy::{Action, Connect, Decision, Facts, TokenKind},
     secret::Secret,
     shutdown::Tasks,
-    token_api::{self, Entry},
 };
+
+mod handed_out;
 
 /// What `check` found.
 #[derive(Debug, Default)]
@@ -75,7 +76,8 @@ pub async fn run(loaded: &Loaded, offline: bool, clock: Clock) -> Report {
     for warning in &loaded.warnings {
         report.add(Mark::Odd, "configuration", warning.to_string());
     }
-    if !loaded.settings.policy.routes.iter().any(|route| route.action == Action::Inject) {
+    let injects = loaded.settings.policy.routes.iter().any(|route| route.action == Action::Inject);
+    if !injects && loaded.settings.tokens.is_empty() {
         report.add(Mark::Odd, "routes", "none has the action inject, so no request gets a token");
     }
     let exchange = match exchange(&loaded.settings, clock) {
@@ -89,7 +91,7 @@ pub async fn run(loaded: &Loaded, offline: bool, clock: Clock) -> Report {
         check_credential(&mut report, spec, exchange.as_ref()).await;
     }
     for entry in &loaded.settings.tokens {
-        check_entry(&mut report, entry);
+        handed_out::check(&mut report, entry);
     }
     report
 }
@@ -106,21 +108,6 @@ fn summary(settings: &config::Settings) -> String {
     let entries: Vec<&str> = settings.tokens.iter().map(|entry| entry.name.as_str()).collect();
     let handed_out = if entries.is_empty() { String::new() } else { format!(", hands out {}", entries.join(", ")) };
     format!("{}, {}{handed_out}", counted("credential", credentials), counted("route", routes))
-}
-
-fn check_entry(report: &mut Report, entry: &Entry) {
-    let what = format!("tokens {}", entry.name);
-    let minutes = entry.min_life.as_secs().div_ceil(60);
-    let kind = entry.kind();
-    report.add(Mark::Good, what.clone(), format!("{}: {kind} of {}, {minutes} min left", entry.path, entry.credential));
-    let directory = entry.file.as_ref().and_then(|file| file.path.parent());
-    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
-        report.add(
-            Mark::Odd,
-            what,
-            format!("{} is no directory here: nothing can be written there", directory.display()),
-        );
-    }
 }
 
 async fn check_credential(report: &mut Report, spec: &Spec, exchange: Option<&Exchange>) {
@@ -301,7 +288,7 @@ pub fn explain(config: &config::Settings, method: &str, url: &str, headers: &[St
     let headers = header_map(headers)?;
     let written = Authority::parse(claimed.as_str(), Some(port)).map_err(|error| error.to_string())?;
     if method == Method::GET
-        && let Some(told) = handed_out(config, &written, &uri)
+        && let Some(told) = handed_out::explain(config, &written, &uri)
     {
         return Ok(told);
     }
@@ -328,36 +315,6 @@ pub fn explain(config: &config::Settings, method: &str, url: &str, headers: &[St
     };
     let (route, result) = words(&decision);
     Ok(format!("goes to {authority}\nway     {way}\nroute   {route}\nresult  {result}\n{note}"))
-}
-
-/// What the token API does with a request that is for it.
-fn handed_out(config: &config::Settings, authority: &Authority, uri: &Uri) -> Option<String> {
-    let listen = config.listeners.token_api.filter(|_| !config.tokens.is_empty())?;
-    let is_ours = authority.port == listen.port() && authority.to_string() == listen.to_string();
-    if !is_ours {
-        return None;
-    }
-    let asked = token_api::find(&config.tokens, uri.path()).ok_or(token_api::Refusal::UnknownPath);
-    let asked = asked.and_then(|(entry, in_path)| {
-        token_api::question(entry, &in_path, uri.query().unwrap_or_default()).map(|_| entry)
-    });
-    let (entry, result) = match asked {
-        Ok(entry) => {
-            let result = format!(
-                "the {} token of credential '{}' is handed out, with at least {} s to live, to whoever sends the header \
-                 X-Bearerd-Token-Request: true",
-                entry.kind(),
-                entry.credential,
-                entry.min_life.as_secs()
-            );
-            (entry.name.as_str(), result)
-        }
-        Err(refusal) => {
-            let status = refusal.status().as_u16();
-            ("none", format!("refused with {status}: {} ({})", refusal.message(), refusal.label()))
-        }
-    };
-    Some(format!("goes to {authority}\nway     the token API\nentry   {entry}\nresult  {result}\n"))
 }
 
 /// The route and what becomes of the request.
