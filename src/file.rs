@@ -122,6 +122,27 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_finds_the_old_file_or_the_new_one_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let content = |number: usize| number.to_string().repeat(1000).into_bytes();
+        replace(place.path(), "a", &content(0), 0o600, Keep::AcrossKill).unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let found = fs::read(place.path().join("a")).unwrap();
+                    assert!((0..10).any(|number| found == content(number)), "{} bytes", found.len());
+                }
+            });
+            for number in 0..2000 {
+                replace(place.path(), "a", &content(number % 10), 0o600, Keep::AcrossKill).unwrap();
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            reader.join().unwrap();
+        });
+    }
+
+    #[test]
     fn reading_stops_at_the_limit() {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("a"), [b'x'; 100]).unwrap();
