@@ -13,7 +13,9 @@ use crate::{
     authority::Authority,
     clock::Clock,
     config::{self, Loaded},
-    credential::{Exchange, Kind, Parameters, Source, Spec, Want},
+    credential::{
+        BoxFuture, CredentialName, Exchange, FetchError, Kind, Parameters, Parents, Reason, Source, Spec, Token, Want,
+    },
     net::client::Client,
     policy::{Action, Connect, Decision, Facts, TokenKind},
     secret::Secret,
@@ -118,7 +120,7 @@ async fn check_credential(report: &mut Report, spec: &Spec, exchange: Option<&Ex
         match source {
             Ok(source) => {
                 let id = source.key_id().unwrap_or("without id");
-                let account = source.account().unwrap_or("a private key");
+                let account = source.account().unwrap_or_else(|| spec.kind.label());
                 report.add(Mark::Good, format!("key {name}"), format!("{file}: {account} (key {id})"));
                 usable.push(source);
             }
@@ -154,7 +156,10 @@ pub fn unusable(spec: &Spec) -> Option<String> {
 
 /// Each file of a credential, read or refused; a path without any is one refusal.
 fn keys(spec: &Spec) -> Vec<(String, Result<Source, String>)> {
-    let found = crate::watch::look(spec.path());
+    let Some(path) = spec.path() else {
+        return spec.without_file().map(|source| (spec.kind.label().to_owned(), Ok(source))).into_iter().collect();
+    };
+    let found = crate::watch::look(path);
     let mut keys: Vec<_> = found
         .files
         .iter()
@@ -167,12 +172,12 @@ fn keys(spec: &Spec) -> Vec<(String, Result<Source, String>)> {
         })
         .collect();
     if let Some(problem) = &found.problem {
-        keys.push((spec.path().display().to_string(), Err(problem.to_string())));
+        keys.push((path.display().to_string(), Err(problem.to_string())));
     }
     keys
 }
 
-async fn first_token(sources: &[Source], want: &Want, exchange: &Exchange) -> anyhow::Result<crate::credential::Token> {
+async fn first_token(sources: &[Source], want: &Want, exchange: &Exchange) -> anyhow::Result<Token> {
     let mut last = anyhow::anyhow!("no usable key");
     for source in sources {
         match source.fetch(want, exchange).await {
@@ -212,7 +217,36 @@ pub fn exchange(config: &config::Settings, clock: Clock) -> anyhow::Result<Excha
     let settings = from_config::settings(config)?;
     let (tls, dialer) = app::upstream(&settings.upstream, clock)?;
     let client = Client::new(dialer, tls, &Tasks::new());
-    Ok(Exchange::new(Arc::new(VerifiedPost(client)), clock))
+    let exchange = Exchange::new(Arc::new(VerifiedPost(client)), clock);
+    let parents = Arc::new(Minting { specs: config.credentials.clone(), exchange: exchange.clone() });
+    Ok(Exchange { parents: Some(parents), ..exchange })
+}
+
+/// Mints the tokens that others are derived from, for commands that run once.
+struct Minting {
+    specs: Vec<Spec>,
+    exchange: Exchange,
+}
+
+impl Parents for Minting {
+    fn access(&self, name: &CredentialName) -> BoxFuture<'_, Result<Token, FetchError>> {
+        let spec = self.specs.iter().find(|spec| spec.name == *name);
+        let parents = Arc::new(Self { specs: self.specs.clone(), exchange: self.exchange.clone() });
+        let exchange = Exchange { parents: Some(parents), ..self.exchange.clone() };
+        let none = |why: &str| FetchError::transient(Reason::NoSource, format!("the credential '{name}': {why}"));
+        let (missing, no_key) = (none("there is none of that name"), none("no usable key"));
+        Box::pin(async move {
+            let sources = keys(spec.ok_or(missing)?);
+            let mut last = no_key;
+            for source in sources.into_iter().filter_map(|(_, source)| source.ok()) {
+                match source.fetch(&Want::Access, &exchange).await {
+                    Ok(token) => return Ok(token),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        })
+    }
 }
 
 /// Which token somebody wants of a credential, in the words of the command line.
@@ -231,8 +265,8 @@ impl Wish {
         let names = spec.parameters();
         let kind = self.token.unwrap_or_else(|| match spec.kind {
             _ if self.audience.is_some() => TokenKind::Id,
-            Kind::ServiceAccountKey { .. } => TokenKind::Access,
             Kind::SignedJwt { .. } => TokenKind::Jwt,
+            _ => TokenKind::Access,
         });
         let parameters = Parameters::new(self.parameters, &names).map_err(|error| {
             let list = names.iter().map(|name| format!(" --parameter {name}=VALUE")).collect::<String>();

@@ -61,7 +61,7 @@ pub(super) fn existing() -> BTreeMap<String, Existing> {
 /// The project of the first key that can be read.
 pub(super) fn project(settings: &config::Settings) -> Option<String> {
     settings.credentials.iter().find_map(|spec| {
-        let found = watch::look(spec.path());
+        let found = watch::look(spec.path()?);
         found.files.iter().find_map(|file| {
             let source = spec.load(file.content.as_ref().ok()?).ok()?;
             source.project().map(str::to_owned)

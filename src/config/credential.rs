@@ -1,6 +1,6 @@
 //! The shape of a credential: its name and exactly one kind, each with its own fields.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -12,14 +12,14 @@ use super::{
     value,
 };
 use crate::credential::{
-    CredentialName, Kind, Preset, Spec, Template,
+    CredentialName, Impersonated, Kind, Preset, Rule, Spec, Template,
     template::{self, RESERVED},
 };
 
 /// Reads one entry. One that is wrong keeps its name, so that routes are not called wrong for it too.
 pub(super) fn read(cursor: &Cursor<'_>, report: &mut Report) -> Option<Placed<Spec>> {
     let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
-    let fields = cursor.fields(&[&["name"], &names[..]].concat(), TO_COME, report);
+    let fields = cursor.fields(&[&["name"], &names[..]].concat(), &[], report);
     let name = fields.required("name", report).and_then(|name| name.parse(report, value::name));
     let given: Vec<_> = KINDS.iter().filter_map(|(name, read)| Some((fields.optional(name)?, read))).collect();
     let kind = match given[..] {
@@ -43,9 +43,15 @@ pub(super) fn read(cursor: &Cursor<'_>, report: &mut Report) -> Option<Placed<Sp
 /// Whatever is wrong stands in the report; the kind itself is never in doubt.
 type Read = fn(&Cursor<'_>, &mut Report) -> Kind;
 
-const KINDS: &[(&str, Read)] = &[("serviceAccountKey", service_account_key), ("signedJwt", signed_jwt)];
-
-const TO_COME: &[&str] = &["externalAccount", "impersonation", "metadataServer", "authorizedUser", "downscoped"];
+const KINDS: &[(&str, Read)] = &[
+    ("serviceAccountKey", service_account_key),
+    ("signedJwt", signed_jwt),
+    ("externalAccount", external_account),
+    ("impersonation", impersonation),
+    ("metadataServer", metadata_server),
+    ("authorizedUser", authorized_user),
+    ("downscoped", downscoped),
+];
 
 fn service_account_key(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
     let fields = cursor.fields(&["path", "scopes", "subject", "signBlob"], &[], report);
@@ -58,6 +64,69 @@ fn service_account_key(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
     });
     let scopes = scopes(&fields, report);
     Kind::ServiceAccountKey { path: path.unwrap_or_default(), scopes, subject, signs_urls }
+}
+
+fn external_account(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
+    let fields = cursor.fields(&["path", "scopes", "serviceAccount"], &[], report);
+    let path = fields.required("path", report).and_then(|path| path.parse(report, value::path));
+    let account = fields.parse_or("serviceAccount", None, report, value::subject);
+    Kind::ExternalAccount { path: path.unwrap_or_default(), scopes: scopes(&fields, report), account }
+}
+
+fn impersonation(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
+    let accepted = &["source", "serviceAccount", "delegates", "scopes", "lifetime"];
+    let fields = cursor.fields(accepted, &[], report);
+    let source = source(&fields, report);
+    let account = fields.required("serviceAccount", report).and_then(|field| field.parse(report, value::account));
+    let delegates = fields.list("delegates", MOST_DELEGATES, report, value::account).unwrap_or_default();
+    // Longer than an hour needs the organisation's leave, and Google then takes up to twelve.
+    let within = |text: &str| value::duration_within(text, "10m", "12h");
+    let lifetime = fields.parse_or("lifetime", Duration::from_secs(3600), report, within);
+    let scopes = scopes(&fields, report);
+    let impersonated = Impersonated { account: account.unwrap_or_default(), delegates, scopes, lifetime };
+    Kind::Impersonation { source, impersonated }
+}
+
+fn metadata_server(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
+    let fields = cursor.fields(&["scopes"], &[], report);
+    Kind::MetadataServer { scopes: scopes(&fields, report) }
+}
+
+fn authorized_user(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
+    let fields = cursor.fields(&["path", "scopes"], &[], report);
+    let path = fields.required("path", report).and_then(|path| path.parse(report, value::path));
+    // A person has agreed to certain scopes, and asking for others fails.
+    let scopes = if fields.optional("scopes").is_some() { scopes(&fields, report) } else { Vec::new() };
+    Kind::AuthorizedUser { path: path.unwrap_or_default(), scopes }
+}
+
+fn downscoped(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
+    let fields = cursor.fields(&["source", "rules"], &[], report);
+    let source = source(&fields, report);
+    let mut rules = Vec::new();
+    if let Some(list) = fields.required("rules", report) {
+        for item in list.some_items(MOST_RULES, "no rules, want at least one", report) {
+            rules.extend(rule(&item, report));
+        }
+    }
+    Kind::Downscoped { source, rules }
+}
+
+fn rule(cursor: &Cursor<'_>, report: &mut Report) -> Option<Rule> {
+    let fields = cursor.fields(&["resource", "permissions", "condition"], &[], report);
+    let resource = fields.required("resource", report).and_then(|field| field.parse(report, value::bucket));
+    let permissions = fields.required("permissions", report);
+    let permissions = permissions.map(|list| list.some_items(MOST_SCOPES, "no permissions, want at least one", report));
+    let permissions = permissions.unwrap_or_default();
+    let permissions = permissions.iter().filter_map(|item| item.parse(report, value::in_role)).collect();
+    let condition = fields.parse_or("condition", String::new(), report, |text| Ok::<_, String>(text.to_owned()));
+    Some(Rule { resource: resource?, permissions, condition })
+}
+
+/// The credential that another one is derived from. Whether there is one of that name is asked when all are read.
+fn source(fields: &Fields<'_>, report: &mut Report) -> CredentialName {
+    let name = fields.required("source", report).and_then(|field| field.parse(report, value::name));
+    CredentialName::new(&name.unwrap_or_default())
 }
 
 /// The scopes of any kind that has them.
@@ -144,3 +213,6 @@ fn claim(cursor: &Cursor<'_>, report: &mut Report) -> Option<Value> {
 }
 
 const MOST_CLAIMS: usize = 64;
+/// Google's own bound of a boundary.
+const MOST_RULES: usize = 10;
+const MOST_DELEGATES: usize = 8;

@@ -11,7 +11,7 @@ use super::{
     token_entry, tokens, value,
 };
 use crate::{
-    credential::{Kind, Spec},
+    credential::{CredentialName, Kind, Spec, Want},
     policy::{Action, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, HostPattern, Route, TokenKind, Unmatched},
 };
 
@@ -90,6 +90,7 @@ fn credentials(file: &File, annotations: &Annotations, key: Option<&PathBuf>, re
     let mut credentials = match &file.credentials {
         Some(listed) => {
             distinct(listed.iter().map(|placed| (placed.value.name.as_str(), &placed.place)), "credential", report);
+            check_sources(listed, report);
             listed.iter().map(|placed| placed.value.clone()).collect()
         }
         None => vec![default_credential(DEFAULT_KEY.into())],
@@ -110,10 +111,37 @@ fn credentials(file: &File, annotations: &Annotations, key: Option<&PathBuf>, re
     credentials
 }
 
+/// Every derived credential has a source that gives access tokens, and none is derived from itself.
+fn check_sources(listed: &[Placed<Spec>], report: &mut Report) {
+    let find =
+        |name: &CredentialName| listed.iter().find(|placed| placed.value.name == *name).map(|found| &found.value);
+    for Placed { value, place } in listed {
+        let Some(source) = value.kind.source() else { continue };
+        let place = Place { at: place.at, path: format!("{}.{}.source", place.path, value.kind.label()) };
+        let Some(found) = find(source) else {
+            let names = listed.iter().map(|placed| placed.value.name.as_str());
+            report.problem(&place, unknown("credential", source.as_str(), names));
+            continue;
+        };
+        if found.first_want() != Some(Want::Access) {
+            report.problem(&place, format!("a {} gives no access tokens, want another kind", found.kind.label()));
+        }
+        let chain = std::iter::successors(Some(found), |spec| find(spec.kind.source()?));
+        // As many steps as there are credentials lead to an end, or in a circle.
+        if chain.take(listed.len()).any(|spec| spec.name == value.name) {
+            report.problem(&place, "the credential is derived from itself, want a source that is not");
+        }
+    }
+}
+
 /// `--key` says where the key of the credential `default` lies, whatever it is used for.
 fn set_key(credential: &mut Spec, key: &Path) {
     match &mut credential.kind {
-        Kind::ServiceAccountKey { path, .. } | Kind::SignedJwt { path, .. } => key.clone_into(path),
+        Kind::ServiceAccountKey { path, .. }
+        | Kind::SignedJwt { path, .. }
+        | Kind::ExternalAccount { path, .. }
+        | Kind::AuthorizedUser { path, .. } => key.clone_into(path),
+        Kind::Impersonation { .. } | Kind::MetadataServer { .. } | Kind::Downscoped { .. } => {}
     }
 }
 

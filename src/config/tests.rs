@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use super::*;
 use crate::{
@@ -103,7 +103,7 @@ fn the_contract_is_the_default_plus_its_endpoint() {
 fn a_key_alone_is_enough() {
     let flags = Flags { key: Some("/keys".into()), ..Flags::default() };
     let settings = good(&Sources { flags, ..Sources::default() });
-    assert_eq!(settings.credentials[0].path(), PathBuf::from("/keys"));
+    assert_eq!(settings.credentials[0].path(), Some(Path::new("/keys")));
     let default = Settings::default();
     assert_eq!(Settings { credentials: default.credentials.clone(), ..settings }, default);
 }
@@ -184,7 +184,38 @@ fn each_wrong_value_names_its_place_and_what_is_accepted() {
             "credentials: [{name: default}]",
             "credentials[0]: no kind of credential, want one of serviceAccountKey, signedJwt",
         ),
-        ("credentials: [{name: default, externalAccount: {}}]", "'externalAccount' is not in this version (accepted:"),
+        ("credentials: [{name: default, externalAccount: {}}]", "externalAccount: missing field 'path'"),
+        ("credentials: [{name: default, metadataServer: {scope: a}}]", "metadataServer: unknown field 'scope'"),
+        (
+            "credentials: [{name: a, impersonation: {source: b, serviceAccount: c@d.e}}]",
+            "impersonation.source: unknown credential",
+        ),
+        (
+            "credentials: [{name: a, impersonation: {source: a, serviceAccount: c@d.e}}]",
+            "impersonation.source: the credential is derived from itself",
+        ),
+        (
+            "credentials: [{name: a, impersonation: {source: b, serviceAccount: c@d.e}}, {name: b, impersonation: {source: a, serviceAccount: c@d.e}}]",
+            "impersonation.source: the credential is derived from itself",
+        ),
+        (
+            "credentials: [{name: a, impersonation: {source: b, serviceAccount: c@d.e}}, {name: b, signedJwt: {path: /k, audience: p}}]",
+            "impersonation.source: a signedJwt gives no access tokens",
+        ),
+        (
+            "credentials: [{name: a, impersonation: {source: a, serviceAccount: nobody}}]",
+            "serviceAccount: want an e-mail",
+        ),
+        ("credentials: [{name: a, metadataServer: {}, authorizedUser: {path: /k}}]", "a second kind of credential"),
+        ("credentials: [{name: a, downscoped: {source: a, rules: []}}]", "rules: no rules, want at least one"),
+        (
+            "credentials: [{name: a, downscoped: {source: a, rules: [{resource: b, permissions: ['inRole:roles/x']}]}}]",
+            "rules[0].resource: want //storage.googleapis.com/projects/_/buckets/BUCKET",
+        ),
+        (
+            "credentials: [{name: a, downscoped: {source: a, rules: [{resource: //storage.googleapis.com/projects/_/buckets/bbb, permissions: [x]}]}}]",
+            "permissions[0]: want inRole:ROLE",
+        ),
         ("credentials: [{name: default, serviceAccountKey: {path: ''}}]", "serviceAccountKey.path: want the path"),
         ("credentials: [{name: default, serviceAccountKey: {path: /k, scopes: []}}]", "scopes: no scopes"),
         ("credentials: [{name: default, serviceAccountKey: {path: /k, subject: me}}]", "subject: want an e-mail"),

@@ -17,13 +17,12 @@ pub(super) fn given(kind: &Kind, route: &Route) -> Result<(), String> {
             let names = template.parameters().join(", ");
             Err(format!("the credential has parameters ({names}), which no route can give, want an entry of tokens"))
         }
-        _ if route.fallback == Fallback::SelfSigned && route.token != TokenKind::Access => {
+        _ if route.fallback == Fallback::None => Ok(()),
+        _ if route.token != TokenKind::Access => {
             Err(format!("fallback: selfSigned goes with token: access only, and this route's token is {}", route.token))
         }
-        Kind::ServiceAccountKey { subject: Some(_), .. } if route.fallback == Fallback::SelfSigned => {
-            Err(NOT_FOR_A_SUBJECT.to_owned())
-        }
-        _ => Ok(()),
+        // The same key would sign in place of the exchange.
+        _ => gives(kind, TokenKind::SelfSigned),
     }
 }
 
@@ -32,6 +31,10 @@ pub(super) fn gives(kind: &Kind, token: TokenKind) -> Result<(), String> {
     let gives: &[TokenKind] = match kind {
         Kind::ServiceAccountKey { .. } => &[TokenKind::Access, TokenKind::SelfSigned, TokenKind::Id],
         Kind::SignedJwt { .. } => &[TokenKind::Jwt],
+        Kind::ExternalAccount { .. } | Kind::Impersonation { .. } | Kind::MetadataServer { .. } => {
+            &[TokenKind::Access, TokenKind::Id]
+        }
+        Kind::AuthorizedUser { .. } | Kind::Downscoped { .. } => &[TokenKind::Access],
     };
     if !gives.contains(&token) {
         let list = gives.iter().map(|token| token.as_str()).collect::<Vec<_>>().join(" or ");

@@ -192,6 +192,28 @@ pub(super) fn audience(text: &str) -> Parsed<String> {
     }
 }
 
+/// A bucket, as access boundaries name it.
+pub(super) fn bucket(text: &str) -> Parsed<String> {
+    let name = text.strip_prefix("//storage.googleapis.com/projects/_/buckets/").unwrap_or_default();
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    if (3..=222).contains(&name.len()) && name.bytes().all(legal) {
+        Ok(text.to_owned())
+    } else {
+        Err("want //storage.googleapis.com/projects/_/buckets/BUCKET: only Cloud Storage knows boundaries".to_owned())
+    }
+}
+
+/// A permission, as access boundaries name it.
+pub(super) fn in_role(text: &str) -> Parsed<String> {
+    let role = text.strip_prefix("inRole:").unwrap_or_default();
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"./_-".contains(&byte);
+    if role.contains("roles/") && role.bytes().all(legal) {
+        Ok(text.to_owned())
+    } else {
+        Err("want inRole:ROLE, such as inRole:roles/storage.objectViewer".to_owned())
+    }
+}
+
 pub(super) fn method(text: &str) -> Parsed<Method> {
     let want = || "want a method in capitals such as GET".to_owned();
     if text.is_empty() || text == "CONNECT" || !text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {

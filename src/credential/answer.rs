@@ -22,13 +22,24 @@ const LONGEST_SECONDS: f64 = 43_200.0;
 /// Google documents no bound; tokens have 1 to 2 KiB.
 const MOST_TOKEN_BYTES: usize = 16 * 1024;
 
+mod derived;
+
+pub(super) use derived::{bare_id, generated_id, impersonated, traded};
+
+/// An answer, when the request for it was sent, and which time it was for the other side then (seconds since 1970).
+pub(super) struct Kept<'a> {
+    pub(super) answer: &'a Answer,
+    pub(super) sent: Moment,
+    pub(super) now: u64,
+}
+
 /// The token in `answer`, whose request was sent at `sent`.
 ///
 /// # Errors
 ///
 /// Whatever is not a usable token, classified.
 pub fn token(answer: &Answer, sent: Moment) -> Result<Token, FetchError> {
-    usable(accepted(answer)?, sent)
+    usable(accepted(answer)?, sent, None)
 }
 
 /// The ID token in `answer`, whose request was sent at `sent`, which was `now` (seconds since 1970) for the endpoint.
@@ -106,7 +117,7 @@ struct Success {
     error: Option<String>,
 }
 
-fn wiped<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Zeroizing<String>>, D::Error> {
+pub(super) fn wiped<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Zeroizing<String>>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.map(Zeroizing::new))
 }
 
@@ -129,7 +140,7 @@ impl Seconds {
     }
 }
 
-fn usable(body: &Secret, sent: Moment) -> Result<Token, FetchError> {
+fn usable(body: &Secret, sent: Moment, inherits: Option<Duration>) -> Result<Token, FetchError> {
     let success: Success = serde_json::from_slice(body.expose()).map_err(|_| bad("without a token in JSON"))?;
     if success.error.as_deref().is_some_and(|code| UNAVAILABLE.contains(&code)) {
         return Err(FetchError::transient(Reason::Unavailable, "the token endpoint says that it is unavailable"));
@@ -143,7 +154,7 @@ fn usable(body: &Secret, sent: Moment) -> Result<Token, FetchError> {
     if success.token_type.as_deref().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         return Err(bad("with a `token_type` other than Bearer"));
     }
-    let lifetime = success.expires_in.as_ref().and_then(Seconds::lifetime);
+    let lifetime = success.expires_in.as_ref().map_or(inherits, Seconds::lifetime);
     let lifetime = lifetime.ok_or_else(|| bad("without a usable `expires_in`"))?;
     long_enough(Token { secret, sent, lifetime })
 }
@@ -230,6 +241,13 @@ fn sentence(status: u16, failure: &Failure) -> String {
         text.push_str(said.trim_end_matches('.'));
     }
     text
+}
+
+/// The same for a refusal in the shape of `google.rpc.Status`.
+fn sentence_of_status(status: u16, code: Option<&str>, message: Option<&str>) -> String {
+    let is_code = |code: &&str| code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    let code = code.filter(is_code).map(str::to_ascii_lowercase);
+    sentence(status, &Failure { error: code, error_description: message.map(ToOwned::to_owned) })
 }
 
 fn is_code(byte: u8) -> bool {

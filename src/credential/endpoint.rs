@@ -2,14 +2,15 @@
 //!
 //! The transport is behind [`Post`], which `net` implements over verified TLS and tests replace.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use http::{HeaderMap, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use zeroize::Zeroizing;
 
-use super::{FetchError, Reason, Token, skew::Skew};
+use super::{CredentialName, FetchError, Reason, Token, answer::Kept, skew::Skew};
 use crate::{
+    authority::Authority,
     clock::{Clock, Moment},
     secret::Secret,
 };
@@ -17,28 +18,104 @@ use crate::{
 /// A boxed future, so that [`Post`] can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A token endpoint. All there are stand in this file: no key file chooses where an assertion goes.
+/// A host that credentials are sent to for tokens. All there are stand in this file: no mounted file chooses one.
+/// Private and regional endpoints, and tests, are reached by dialling elsewhere under these names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiHost(&'static str);
+
+impl ApiHost {
+    /// OAuth's token endpoint.
+    pub const OAUTH: Self = Self("oauth2.googleapis.com");
+    /// The Security Token Service (RFC 8693).
+    pub const STS: Self = Self("sts.googleapis.com");
+    /// Tokens of accounts that another one may impersonate.
+    pub const IAM_CREDENTIALS: Self = Self("iamcredentials.googleapis.com");
+
+    /// The name, for DNS, SNI and the certificate.
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+/// A token endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TokenEndpoint {
     /// The URL, which is also the audience of assertions.
     pub url: &'static str,
-    /// Its host, for DNS, SNI and the certificate.
-    pub host: &'static str,
+    /// Its host.
+    pub host: ApiHost,
     /// Its path.
     pub path: &'static str,
 }
 
 impl TokenEndpoint {
-    /// Google's. Private endpoints and tests are reached by dialling elsewhere under this name.
+    /// Google's.
     pub const GOOGLE: &'static Self =
-        &Self { url: "https://oauth2.googleapis.com/token", host: "oauth2.googleapis.com", path: "/token" };
+        &Self { url: "https://oauth2.googleapis.com/token", host: ApiHost::OAUTH, path: "/token" };
+    /// Google's for the exchange of tokens.
+    pub const STS: &'static Self =
+        &Self { url: "https://sts.googleapis.com/v1/token", host: ApiHost::STS, path: "/v1/token" };
 }
 
-/// Posts a form to a token endpoint over verified TLS. Never follows a redirect, never retries, and stops
+/// A request for a token.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Where to.
+    pub host: ApiHost,
+    /// The path.
+    pub path: Cow<'static, str>,
+    /// The body and its type.
+    pub body: RequestBody,
+    /// Sent as `Authorization: Bearer …`.
+    pub bearer: Option<Secret>,
+}
+
+/// The body of a [`Request`].
+#[derive(Clone, Debug)]
+pub enum RequestBody {
+    /// `application/x-www-form-urlencoded`.
+    Form(Secret),
+    /// `application/json`.
+    Json(String),
+}
+
+/// Something that we get ourselves: a subject token, or what the real metadata server says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Get {
+    /// The content of a file.
+    File(PathBuf),
+    /// By HTTP.
+    Url {
+        /// Over TLS, at port 443.
+        is_tls: bool,
+        /// Where to.
+        authority: Authority,
+        /// Path and query.
+        target: String,
+        /// What is sent along.
+        headers: HeaderMap,
+    },
+}
+
+/// Asks for tokens: over verified TLS, but for what [`Get`] says. Never follows a redirect, never retries, and stops
 /// reading at [`MOST_ANSWER_BYTES`].
 pub trait Post: Send + Sync {
-    /// Sends `form` (`application/x-www-form-urlencoded`) and reads the whole answer.
-    fn post(&self, endpoint: &'static TokenEndpoint, form: Secret) -> BoxFuture<'_, Result<Answer, PostError>>;
+    /// Sends a request and reads the whole answer.
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Answer, PostError>>;
+
+    /// Gets something and reads the whole answer.
+    fn get(&self, _: Get) -> BoxFuture<'_, Result<Answer, PostError>> {
+        Box::pin(async { Err(PostError::new(PostFailure::Connect, "this transport gets nothing")) })
+    }
+}
+
+/// Gives the access tokens of other credentials, to those that are derived from them.
+pub trait Parents: Send + Sync {
+    /// The token of the credential called `name`, with what is left of its life.
+    fn access(&self, name: &CredentialName) -> BoxFuture<'_, Result<Token, FetchError>>;
+
+    /// Google would not have it: another one is wanted.
+    fn refused(&self, _name: &CredentialName) {}
 }
 
 /// The largest answer that is read.
@@ -55,6 +132,8 @@ pub struct Answer {
     pub date: Option<u64>,
     /// `Retry-After`, counted from `Date` where it is a date.
     pub retry_after: Option<Duration>,
+    /// `Metadata-Flavor: Google`: no other server says that.
+    pub is_of_metadata_server: bool,
     /// The body, which may hold a token.
     pub body: Secret,
 }
@@ -69,7 +148,8 @@ impl Answer {
             let seconds = seconds.or_else(|| Some(http_date(text)?.saturating_sub(date?)))?;
             Some(Duration::from_secs(seconds))
         });
-        Self { status, date, retry_after, body }
+        let is_of_metadata_server = headers.get("metadata-flavor").is_some_and(|flavor| flavor == "Google");
+        Self { status, date, retry_after, is_of_metadata_server, body }
     }
 }
 
@@ -137,12 +217,14 @@ pub struct Exchange {
     pub clock: Clock,
     /// What is known about the wall clock's error.
     pub skew: Arc<Skew>,
+    /// Where derived credentials find the token that they are derived from.
+    pub parents: Option<Arc<dyn Parents>>,
 }
 
 impl Exchange {
     /// Over this transport, with a clock believed to be right.
     pub fn new(post: Arc<dyn Post>, clock: Clock) -> Self {
-        Self { post, clock, skew: Arc::default() }
+        Self { post, clock, skew: Arc::default(), parents: None }
     }
 
     /// Posts an assertion and reads the token. `sign` gets the time to write into the assertion, in seconds
@@ -161,6 +243,53 @@ impl Exchange {
         .map_err(|refusal| refusal.error)
     }
 
+    /// Sends a request once, bounded in time.
+    pub(super) async fn ask(&self, request: Request) -> Result<Answer, FetchError> {
+        let host = request.host.as_str();
+        // Tokio's time and not the clock's: a clock that runs fast for a demonstration makes no network fast.
+        match tokio::time::timeout(EXCHANGE_TIMEOUT, self.post.post(request)).await {
+            Ok(answered) => answered.map_err(|error| no_answer(host, &error)),
+            Err(_) => Err(too_slow(host)),
+        }
+    }
+
+    /// The access token of another credential.
+    pub(super) async fn parent(&self, name: &CredentialName) -> Result<Token, FetchError> {
+        match &self.parents {
+            Some(parents) => parents.access(name).await,
+            None => Err(FetchError::transient(Reason::NoSource, format!("there is no credential '{name}' here"))),
+        }
+    }
+
+    /// Passes on what came of a request with the token of another credential, and tells that one if it was refused.
+    pub(super) fn heard(&self, name: &CredentialName, result: Result<Token, FetchError>) -> Result<Token, FetchError> {
+        if let (Err(error), Some(parents)) = (&result, &self.parents)
+            && error.reason == Reason::Unauthorized
+        {
+            parents.refused(name);
+        }
+        result
+    }
+
+    /// The same, and what `read` finds in the answer.
+    pub(super) async fn ask_and_read(
+        &self,
+        request: Request,
+        read: impl Fn(&Kept<'_>) -> Result<Token, FetchError>,
+    ) -> Result<Token, FetchError> {
+        let (now, sent) = (self.skew.server_seconds(self.clock.wall()), self.clock.now());
+        let answer = self.ask(request).await?;
+        read(&Kept { answer: &answer, sent, now })
+    }
+
+    /// Gets something once, bounded in time; `what` names the other side in errors.
+    pub(super) async fn get(&self, get: Get, what: &str) -> Result<Answer, FetchError> {
+        match tokio::time::timeout(EXCHANGE_TIMEOUT, self.post.get(get)).await {
+            Ok(answered) => answered.map_err(|error| no_answer(what, &error)),
+            Err(_) => Err(too_slow(what)),
+        }
+    }
+
     async fn trade_once(
         &self,
         endpoint: &'static TokenEndpoint,
@@ -170,16 +299,11 @@ impl Exchange {
         let began = self.skew.server_seconds(self.clock.wall());
         let assertion = sign(began)?;
         let sent = self.clock.now();
-        let post = self.post.post(endpoint, form(&assertion));
-        // Tokio's time and not the clock's: a clock that runs fast for a demonstration makes no network fast.
-        let answer = match tokio::time::timeout(EXCHANGE_TIMEOUT, post).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(no_answer(endpoint, &error).into()),
-            Err(_) => {
-                let message = format!("{}: no complete answer within 10 s", endpoint.host);
-                return Err(FetchError::transient(Reason::Timeout, message).into());
-            }
-        };
+        let form =
+            form(&[("grant_type", b"urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", assertion.expose())]);
+        let path = Cow::Borrowed(endpoint.path);
+        let request = Request { host: endpoint.host, path, body: RequestBody::Form(form), bearer: None };
+        let answer = self.ask(request).await?;
         let (wall, round_trip) = (self.clock.wall(), sent.until(self.clock.now()));
         let result = read(&answer, sent, began);
         let refused_time = result.as_ref().is_err_and(|error| error.reason == Reason::Clock);
@@ -213,16 +337,27 @@ impl From<FetchError> for Refusal {
     }
 }
 
-fn no_answer(endpoint: &TokenEndpoint, error: &PostError) -> FetchError {
-    FetchError::transient(error.failure.reason(), format!("{}: {}", endpoint.host, error.detail))
+fn no_answer(who: &str, error: &PostError) -> FetchError {
+    FetchError::transient(error.failure.reason(), format!("{who}: {}", error.detail))
 }
 
-/// The body of an RFC 7523 request.
-fn form(assertion: &Secret) -> Secret {
-    // A compact JWS needs no escaping, but a form is not the place to rely on it.
-    let assertion = percent_encoding::percent_encode(assertion.expose(), FORM);
-    let grant = utf8_percent_encode("urn:ietf:params:oauth:grant-type:jwt-bearer", FORM);
-    let body = Zeroizing::new(format!("grant_type={grant}&assertion={assertion}"));
+fn too_slow(who: &str) -> FetchError {
+    FetchError::transient(Reason::Timeout, format!("{who}: no complete answer within 10 s"))
+}
+
+/// A body of the type `application/x-www-form-urlencoded`. A compact JWS needs no escaping, but a form is not the
+/// place to rely on it.
+pub(super) fn form(fields: &[(&str, &[u8])]) -> Secret {
+    let mut body = Zeroizing::new(String::new());
+    for (name, value) in fields {
+        if !body.is_empty() {
+            body.push('&');
+        }
+        let value = Zeroizing::new(percent_encoding::percent_encode(value, FORM).to_string());
+        body.push_str(name);
+        body.push('=');
+        body.push_str(&value);
+    }
     Secret::new(body.as_bytes())
 }
 

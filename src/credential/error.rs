@@ -92,6 +92,12 @@ reasons! {
     InvalidScope = "invalid_scope",
     /// Another refusal of the grant.
     InvalidGrant = "invalid_grant",
+    /// The identity may not impersonate the account, or not yet.
+    PermissionDenied = "permission_denied",
+    /// What a federated identity shows of itself is not there.
+    SubjectToken = "subject_token",
+    /// The credential that this one is derived from has no token.
+    NoSource = "no_source",
     /// The request was wrong: `invalid_request`, 404, 405.
     InvalidRequest = "invalid_request",
     /// No usable key is loaded.

@@ -233,7 +233,7 @@ impl<'de> Deserialize<'de> for Fields {
 }
 
 /// The text of the file, without byte-order mark.
-fn text(content: &[u8]) -> Result<&str, KeyError> {
+pub(super) fn text(content: &[u8]) -> Result<&str, KeyError> {
     if content.len() > MOST_BYTES {
         return Err(KeyError::new(KeyReason::TooLarge, "larger than 64 KiB"));
     }
@@ -256,7 +256,7 @@ fn text(content: &[u8]) -> Result<&str, KeyError> {
 }
 
 /// serde_json's messages may quote the file, so that only its category and position are used.
-fn json_error(text: &str, error: &serde_json::Error) -> KeyError {
+pub(super) fn json_error(text: &str, error: &serde_json::Error) -> KeyError {
     use serde_json::error::Category;
     let said = error.to_string();
     if said.starts_with("control character") {
@@ -316,7 +316,7 @@ fn invalid(message: &str) -> KeyError {
     KeyError::new(KeyReason::InvalidField, message)
 }
 
-fn is_email(text: &str) -> bool {
+pub(super) fn is_email(text: &str) -> bool {
     let shape = text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
     shape && text.len() <= 254 && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
 }

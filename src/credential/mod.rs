@@ -8,23 +8,35 @@ use std::{fmt, path::Path, path::PathBuf, sync::Arc, time::Duration};
 use crate::{clock::Moment, secret::Secret};
 
 pub mod answer;
+mod authorized_user;
 pub mod endpoint;
 pub mod error;
+mod external_account;
+mod impersonation;
 pub mod jwt;
 pub mod key;
+mod metadata_server;
 mod parameters;
 mod pem;
 pub mod service_account;
 mod signed_jwt;
 pub mod skew;
+mod sts;
 pub mod template;
 
-pub use endpoint::{Answer, BoxFuture, Exchange, Post, PostError, PostFailure, TokenEndpoint};
+pub use authorized_user::AuthorizedUser;
+pub use endpoint::{
+    Answer, ApiHost, BoxFuture, Exchange, Get, Parents, Post, PostError, PostFailure, Request, RequestBody,
+    TokenEndpoint,
+};
 pub use error::{Class, FetchError, Reason};
+pub use external_account::ExternalAccount;
+pub use impersonation::Impersonated;
 pub use key::{Key, KeyError, KeyReason};
 pub use parameters::{ParameterError, Parameters};
 pub use service_account::ServiceAccount;
 pub use signed_jwt::SignedJwt;
+pub use sts::Rule;
 pub use template::{Preset, Template};
 
 /// The name of a credential, as the configuration gives it.
@@ -65,10 +77,14 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// The file or directory that holds it.
-    pub fn path(&self) -> &Path {
+    /// The file or directory that holds it, where one does.
+    pub fn path(&self) -> Option<&Path> {
         match &self.kind {
-            Kind::ServiceAccountKey { path, .. } | Kind::SignedJwt { path, .. } => path,
+            Kind::ServiceAccountKey { path, .. }
+            | Kind::SignedJwt { path, .. }
+            | Kind::ExternalAccount { path, .. }
+            | Kind::AuthorizedUser { path, .. } => Some(path),
+            Kind::Impersonation { .. } | Kind::MetadataServer { .. } | Kind::Downscoped { .. } => None,
         }
     }
 
@@ -78,28 +94,50 @@ impl Spec {
     ///
     /// Says which rule the file breaks, without quoting its content.
     pub fn load(&self, content: &Secret) -> Result<Source, KeyError> {
-        match &self.kind {
+        let content = content.expose();
+        Ok(match &self.kind {
             Kind::ServiceAccountKey { scopes, subject, .. } => {
-                let key = Key::parse(content.expose())?;
-                Ok(Source::ServiceAccount(ServiceAccount::new(key, scopes, subject.as_deref())))
+                let key = Key::parse(content)?;
+                Source::ServiceAccount(ServiceAccount::new(key, scopes, subject.as_deref()))
             }
-            Kind::SignedJwt { template, .. } => Ok(Source::SignedJwt(SignedJwt::load(content.expose(), template)?)),
+            Kind::SignedJwt { template, .. } => Source::SignedJwt(SignedJwt::load(content, template)?),
+            Kind::ExternalAccount { scopes, account, .. } => {
+                Source::ExternalAccount(ExternalAccount::load(content, scopes, account.as_deref())?)
+            }
+            Kind::AuthorizedUser { scopes, .. } => Source::AuthorizedUser(AuthorizedUser::load(content, scopes)?),
+            Kind::Impersonation { .. } | Kind::MetadataServer { .. } | Kind::Downscoped { .. } => {
+                return Err(KeyError::new(KeyReason::WrongType, "this kind of credential has no file"));
+            }
+        })
+    }
+
+    /// What makes its tokens, where no file is needed for that.
+    pub fn without_file(&self) -> Option<Source> {
+        match &self.kind {
+            Kind::Impersonation { source, impersonated } => {
+                Some(Source::Impersonation { source: source.clone(), impersonated: impersonated.clone() })
+            }
+            Kind::MetadataServer { scopes } => Some(Source::MetadataServer { scopes: scopes.clone() }),
+            Kind::Downscoped { source, rules } => {
+                Some(Source::Downscoped { source: source.clone(), rules: rules.clone() })
+            }
+            _ => None,
         }
     }
 
     /// The token that is kept ready from the start; none where each one depends on who asks.
     pub fn first_want(&self) -> Option<Want> {
         match &self.kind {
-            Kind::ServiceAccountKey { .. } => Some(Want::Access),
             Kind::SignedJwt { template, .. } => template.parameters().is_empty().then(|| Want::Jwt(Parameters::none())),
+            _ => Some(Want::Access),
         }
     }
 
     /// The names of the parameters without which there is no token.
     pub fn parameters(&self) -> Vec<String> {
         match &self.kind {
-            Kind::ServiceAccountKey { .. } => Vec::new(),
             Kind::SignedJwt { template, .. } => template.parameters(),
+            _ => Vec::new(),
         }
     }
 }
@@ -125,6 +163,41 @@ pub enum Kind {
         /// What they say.
         template: Template,
     },
+    /// Somebody else's token, exchanged by workload identity federation (AIP-4117).
+    ExternalAccount {
+        /// Google's `external_account` JSON.
+        path: PathBuf,
+        /// Full scope URLs.
+        scopes: Vec<String>,
+        /// The account to impersonate, in place of the file's.
+        account: Option<String>,
+    },
+    /// An account that another credential may impersonate.
+    Impersonation {
+        /// The credential that may.
+        source: CredentialName,
+        /// Whom, and how.
+        impersonated: Impersonated,
+    },
+    /// The real metadata server, on Google's own machines.
+    MetadataServer {
+        /// Full scope URLs.
+        scopes: Vec<String>,
+    },
+    /// A person's own credential, of gcloud's making.
+    AuthorizedUser {
+        /// The file.
+        path: PathBuf,
+        /// Full scope URLs; empty = what the person agreed to.
+        scopes: Vec<String>,
+    },
+    /// Another credential's token, made to do less (a credential access boundary).
+    Downscoped {
+        /// The other credential.
+        source: CredentialName,
+        /// What is left.
+        rules: Vec<Rule>,
+    },
 }
 
 impl Kind {
@@ -133,14 +206,31 @@ impl Kind {
         match self {
             Self::ServiceAccountKey { .. } => "serviceAccountKey",
             Self::SignedJwt { .. } => "signedJwt",
+            Self::ExternalAccount { .. } => "externalAccount",
+            Self::Impersonation { .. } => "impersonation",
+            Self::MetadataServer { .. } => "metadataServer",
+            Self::AuthorizedUser { .. } => "authorizedUser",
+            Self::Downscoped { .. } => "downscoped",
         }
     }
 
     /// Full scope URLs, where it has scopes.
     pub fn scopes(&self) -> &[String] {
         match self {
-            Self::ServiceAccountKey { scopes, .. } => scopes,
-            Self::SignedJwt { .. } => &[],
+            Self::ServiceAccountKey { scopes, .. }
+            | Self::ExternalAccount { scopes, .. }
+            | Self::MetadataServer { scopes }
+            | Self::AuthorizedUser { scopes, .. } => scopes,
+            Self::Impersonation { impersonated, .. } => &impersonated.scopes,
+            Self::SignedJwt { .. } | Self::Downscoped { .. } => &[],
+        }
+    }
+
+    /// The credential that it is derived from, where it is.
+    pub fn source(&self) -> Option<&CredentialName> {
+        match self {
+            Self::Impersonation { source, .. } | Self::Downscoped { source, .. } => Some(source),
+            _ => None,
         }
     }
 }
@@ -186,6 +276,29 @@ pub enum Source {
     ServiceAccount(ServiceAccount),
     /// A key that signs JWTs.
     SignedJwt(SignedJwt),
+    /// A federated identity.
+    ExternalAccount(ExternalAccount),
+    /// A person.
+    AuthorizedUser(AuthorizedUser),
+    /// An account that another credential may impersonate.
+    Impersonation {
+        /// The other credential.
+        source: CredentialName,
+        /// Whom, and how.
+        impersonated: Impersonated,
+    },
+    /// The real metadata server.
+    MetadataServer {
+        /// Full scope URLs.
+        scopes: Vec<String>,
+    },
+    /// Another credential's token, made to do less.
+    Downscoped {
+        /// The other credential.
+        source: CredentialName,
+        /// What is left.
+        rules: Vec<Rule>,
+    },
 }
 
 impl Source {
@@ -200,6 +313,20 @@ impl Source {
             (Self::ServiceAccount(account), Want::SelfSigned) => account.self_signed(exchange),
             (Self::ServiceAccount(account), Want::Id(audience)) => account.id_token(audience, exchange).await,
             (Self::SignedJwt(signer), Want::Jwt(parameters)) => signer.token(parameters, exchange),
+            (Self::ExternalAccount(external), Want::Access) => external.access(exchange).await,
+            (Self::ExternalAccount(external), Want::Id(audience)) => external.id(audience, exchange).await,
+            (Self::AuthorizedUser(user), Want::Access) => user.access(exchange).await,
+            (Self::Impersonation { source, impersonated }, Want::Access) => {
+                let token = impersonated.access(exchange.parent(source).await?.secret, exchange).await;
+                exchange.heard(source, token)
+            }
+            (Self::Impersonation { source, impersonated }, Want::Id(audience)) => {
+                let token = impersonated.id(audience, exchange.parent(source).await?.secret, exchange).await;
+                exchange.heard(source, token)
+            }
+            (Self::MetadataServer { scopes }, Want::Access) => metadata_server::access(scopes, exchange).await,
+            (Self::MetadataServer { .. }, Want::Id(audience)) => metadata_server::id(audience, exchange).await,
+            (Self::Downscoped { source, rules }, Want::Access) => downscoped(source, rules, exchange).await,
             _ => Err(not_of_this_kind(want)),
         }
     }
@@ -212,7 +339,7 @@ impl Source {
     pub fn sign(&self, parameters: &Parameters, exchange: &Exchange) -> Result<Token, FetchError> {
         match self {
             Self::SignedJwt(signer) => signer.token(parameters, exchange),
-            Self::ServiceAccount(_) => Err(not_of_this_kind(&Want::Jwt(Parameters::none()))),
+            _ => Err(not_of_this_kind(&Want::Jwt(Parameters::none()))),
         }
     }
 
@@ -220,7 +347,7 @@ impl Source {
     pub fn sign_blob(&self, blob: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::ServiceAccount(account) => account.sign_blob(blob),
-            Self::SignedJwt(_) => None,
+            _ => None,
         }
     }
 
@@ -229,6 +356,7 @@ impl Source {
         match self {
             Self::ServiceAccount(account) => account.key().key_id(),
             Self::SignedJwt(signer) => signer.key_id(),
+            _ => None,
         }
     }
 
@@ -237,6 +365,9 @@ impl Source {
         match self {
             Self::ServiceAccount(account) => Some(account.key().client_email()),
             Self::SignedJwt(signer) => signer.account(),
+            Self::ExternalAccount(external) => external.account(),
+            Self::Impersonation { impersonated, .. } => Some(&impersonated.account),
+            Self::AuthorizedUser(_) | Self::MetadataServer { .. } | Self::Downscoped { .. } => None,
         }
     }
 
@@ -245,6 +376,7 @@ impl Source {
         match self {
             Self::ServiceAccount(account) => account.key().project(),
             Self::SignedJwt(signer) => signer.project(),
+            _ => None,
         }
     }
 
@@ -252,6 +384,20 @@ impl Source {
     pub fn same_as(&self, other: &Self) -> bool {
         self == other
     }
+}
+
+/// STS gives a token that does less than the one it is given (credential access boundary).
+async fn downscoped(source: &CredentialName, rules: &[Rule], exchange: &Exchange) -> Result<Token, FetchError> {
+    let parent = exchange.parent(source).await?;
+    let trade = sts::Trade {
+        subject_token: &parent.secret,
+        subject_token_type: sts::ACCESS_TOKEN,
+        audience: None,
+        scope: None,
+        options: Some(sts::boundary(rules)),
+        inherits: Some(exchange.clock.now().until(parent.expires())),
+    };
+    trade.token(exchange).await
 }
 
 /// `config` lets no such want through.

@@ -94,6 +94,22 @@ impl FakeGoogle {
         lock(&self.state.accounts).allow_delegation(email)
     }
 
+    /// STS takes this subject token for `audience`, as that of `identity`.
+    pub fn allow_subject(&self, token: &str, audience: &str, identity: &str) {
+        let known = (audience.to_owned(), identity.to_owned());
+        lock(&self.state.identities).subjects.insert(token.to_owned(), known);
+    }
+
+    /// Lets `who` (an account or identity) impersonate `account`.
+    pub fn allow_impersonation(&self, who: &str, account: &str) {
+        lock(&self.state.identities).impersonations.insert((who.to_owned(), account.to_owned()));
+    }
+
+    /// Takes this refresh token as that of `person`.
+    pub fn allow_person(&self, refresh_token: &str, person: &str) {
+        lock(&self.state.identities).people.insert(refresh_token.to_owned(), person.to_owned());
+    }
+
     /// Changes how the fake behaves from now on.
     pub fn script(&self, change: impl FnOnce(&mut Script)) {
         self.state.change_script(change);

@@ -9,6 +9,7 @@ mod body;
 mod certificates;
 mod google;
 mod grpc;
+mod identities;
 pub mod keys;
 mod objects;
 mod record;

@@ -23,6 +23,7 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use super::{
     api,
     body::{self, Body},
+    identities,
     script::{Certificate, DateHeader, Outage, Script},
     state::{State, shifted},
     token_endpoint,
@@ -156,6 +157,8 @@ async fn handle(
     let is_head = request.method() == http::Method::HEAD;
     let mut response = if token_endpoint::is_for(&authority, request.uri().path()) {
         token_endpoint::answer(request, &authority, &state).await?
+    } else if identities::is_for(&authority, &state) {
+        identities::answer(request, &authority, &state).await?
     } else {
         api::answer(request, authority, &connection, &state, &tasks).await?
     };

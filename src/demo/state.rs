@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::{
     accounts::Accounts,
     certificates::Certificates,
+    identities::Identities,
     objects::Objects,
     record::Record,
     script::{Outage, Script},
@@ -20,6 +21,7 @@ pub(super) struct State {
     pub(super) certificates: Certificates,
     pub(super) accounts: Mutex<Accounts>,
     pub(super) tokens: Mutex<Tokens>,
+    pub(super) identities: Mutex<Identities>,
     pub(super) objects: Mutex<Objects>,
     pub(super) record: Record,
     script: watch::Sender<Arc<Script>>,
@@ -36,6 +38,7 @@ impl State {
             certificates,
             accounts: Mutex::default(),
             tokens: Mutex::default(),
+            identities: Mutex::default(),
             objects: Mutex::default(),
             record: Record::default(),
             script: watch::Sender::default(),

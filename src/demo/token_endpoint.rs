@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{
     accounts::{Now, Refusal},
     body::{self, Body},
+    identities,
     record::{Exchange, Outcome},
     script::{Outage, Script},
     server::Abort,
@@ -84,6 +85,9 @@ async fn judged(
 ) -> Result<Response<Body>, Refusal> {
     let form = Limited::new(request.into_body(), MAX_BODY).collect().await;
     let form = form.map_err(|_| Refusal::new("invalid_request", "Bad Request"))?.to_bytes();
+    if field(&form, "grant_type").as_deref() == Some("refresh_token") {
+        return Ok(identities::refreshed(&form, state));
+    }
     if field(&form, "grant_type").as_deref() != Some(GRANT_TYPE) {
         return Err(Refusal::new("unsupported_grant_type", "Invalid grant_type"));
     }
@@ -179,7 +183,11 @@ fn with_retry_after(mut response: Response<Body>, script: &Script) -> Response<B
     response
 }
 
-fn json_answer(status: StatusCode, json: &serde_json::Value) -> Response<Body> {
+pub(super) fn refused_with(status: u16, error: &'static str, description: &str) -> Response<Body> {
+    refused(&Refusal { status, ..Refusal::new(error, description) })
+}
+
+pub(super) fn json_answer(status: StatusCode, json: &serde_json::Value) -> Response<Body> {
     as_json(status, body::full(format!("{json:#}")))
 }
 
@@ -208,7 +216,7 @@ fn page(status: StatusCode) -> Response<Body> {
 }
 
 /// A field of a form, decoded.
-fn field(form: &[u8], name: &str) -> Option<String> {
+pub(super) fn field(form: &[u8], name: &str) -> Option<String> {
     let form = std::str::from_utf8(form).ok()?;
     let value = form.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))?.1;
     let spaced = value.replace('+', " ");

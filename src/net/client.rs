@@ -8,13 +8,14 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     authority::Authority,
     net::{
         answers::{self, AnswerFirst},
         body::RequestBody,
-        dial::SharedDialer,
+        dial::{DialError, Purpose, SharedDialer},
         verified::{ConnectError, TlsPolicies, Verified},
     },
     shutdown::Tasks,
@@ -45,6 +46,9 @@ pub enum CallError {
     /// No verified connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// No connection, where none has to be verified.
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// No whole answer in time.
     #[error("no whole answer within {} s", WHOLE.as_secs())]
     Timeout,
@@ -69,24 +73,37 @@ impl Client {
     pub async fn call(&self, authority: &Authority, request: Request<Bytes>) -> Result<Answer, CallError> {
         let config = self.tls.http1.clone();
         let verified = Verified::connect(&self.dialer, &config, authority).await?;
-        tokio::time::timeout(WHOLE, self.exchange(verified, authority, request))
+        tokio::time::timeout(WHOLE, self.exchange(verified.into_stream(), authority, request))
             .await
             .map_err(|_| CallError::Timeout)?
     }
 
-    async fn exchange(
-        &self,
-        verified: Verified,
-        authority: &Authority,
-        request: Request<Bytes>,
-    ) -> Result<Answer, CallError> {
-        let stream = TokioIo::new(AnswerFirst::new(verified.into_stream()));
+    /// Sends `request` in plain text: to the real metadata server, or to where the administrator keeps subject tokens.
+    /// Nothing of the pod's clients comes this way.
+    ///
+    /// # Errors
+    /// See [`CallError`]; never later than about twenty seconds.
+    pub async fn call_plain(&self, authority: &Authority, request: Request<Bytes>) -> Result<Answer, CallError> {
+        let transport = self.dialer.dial(authority, Purpose::Own).await?;
+        tokio::time::timeout(WHOLE, self.exchange(transport, authority, request))
+            .await
+            .map_err(|_| CallError::Timeout)?
+    }
+
+    async fn exchange<S>(&self, stream: S, authority: &Authority, request: Request<Bytes>) -> Result<Answer, CallError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = TokioIo::new(AnswerFirst::new(stream));
         let (mut sender, connection) = answers::http1().handshake(stream).await.map_err(|_| CallError::Broken)?;
         self.tasks.spawn(async move {
             let _ = connection.await;
         });
         let (mut parts, body) = request.into_parts();
-        let host = authority.host().map_or("", |host| host.as_str());
+        let host = match authority.host() {
+            Some(host) if matches!(authority.port, 80 | 443) => host.to_string(),
+            _ => authority.to_string(),
+        };
         parts.headers.insert(header::HOST, host.parse().map_err(|_| CallError::Broken)?);
         let request = Request::from_parts(parts, RequestBody::Full(body));
         let response = sender.send_request(request).await.map_err(|_| CallError::Broken)?;

@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
-    authority::{self, Authority, Host, Target},
+    authority::{self, Authority, Host, Local, Target},
     net::{
         dns::{Completion, Resolver},
         parent::ParentProxy,
@@ -75,6 +75,9 @@ pub enum Purpose {
     Verified,
     /// Bytes will be carried unseen.
     Opaque,
+    /// A request of our own in plain text, to where the administrator says: nothing that a client has a part in, so
+    /// that the node's own metadata server may be reached, and no proxy is asked.
+    Own,
 }
 
 /// A connection that could not be opened.
@@ -144,6 +147,13 @@ impl Dialer {
             let addresses = self.addresses(by, Completion::Search).await?;
             return Ok(plain(connect(&addresses).await?));
         }
+        if purpose == Purpose::Own {
+            let addresses = match authority.local() {
+                Some(Local::MetadataServer) => vec![SocketAddr::new(METADATA_SERVER, authority.port)],
+                _ => self.addresses(authority, Completion::Search).await?,
+            };
+            return Ok(plain(connect(&addresses).await?));
+        }
         if let Some(parent) = &self.settings.parent {
             if authority.local().is_some() {
                 return Err(DialError::Forbidden);
@@ -153,7 +163,7 @@ impl Dialer {
         }
         let completion = match purpose {
             Purpose::Verified => Completion::Absolute,
-            Purpose::Opaque => Completion::Search,
+            Purpose::Opaque | Purpose::Own => Completion::Search,
         };
         let mut addresses = self.addresses(authority, completion).await?;
         // On what is dialled, not on what was asked for: a name may lead anywhere, and elsewhere the next time.
@@ -245,6 +255,9 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(Duration::from_secs(45)))
 }
+
+/// Where every Google machine has it, whatever DNS says.
+const METADATA_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 
 /// Shares one dialer.
 pub type SharedDialer = Arc<Dialer>;

@@ -57,6 +57,19 @@ pub(super) struct KeySet {
 }
 
 impl KeySet {
+    /// That of a credential which no file is needed for: one that never changes.
+    pub(super) fn without_file(source: Option<Source>, clock: Clock) -> Self {
+        let candidate = |source| Candidate {
+            id: 1,
+            source: Arc::new(source),
+            file: String::new(),
+            first_seen: clock.now(),
+            modified: Duration::ZERO,
+        };
+        let candidates = source.map(candidate).into_iter().collect();
+        Self { candidates, loaded_at: Some(clock.wall().seconds()), version: 1, ..Self::default() }
+    }
+
     /// Why there is no key, for people.
     pub(super) fn why_none(&self) -> String {
         self.refused.first().map_or_else(
@@ -210,7 +223,8 @@ impl Loader {
                 events.key_loaded(credential, key_id);
             }
             News::Refused { refused: Refused { file, error }, keeps_another } => {
-                let (path, reason) = (self.spec.path().display(), error.reason.label());
+                let path = self.spec.path().unwrap_or_else(|| std::path::Path::new("")).display();
+                let reason = error.reason.label();
                 if *keeps_another {
                     tracing::warn!(%credential, %path, file, reason, %error, "key refused, the last good one stays");
                 } else {

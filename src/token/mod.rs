@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    credential::{CredentialName, Exchange, Parameters, Post, Reason, Spec, Want},
+    credential::{
+        BoxFuture, CredentialName, Exchange, FetchError, Parameters, Parents, Post, Reason, Spec, Token, Want,
+    },
+    secret::Secret,
     shutdown::Tasks,
     watch::{Pace, Snapshot},
 };
@@ -100,7 +103,11 @@ impl Tokens {
     /// No credentials yet.
     pub fn new(setup: Setup) -> Self {
         let settings = watch::Sender::new(Settings::default());
-        Self { inner: Arc::new(Inner { setup, settings, credentials: Mutex::default() }) }
+        let inner = Arc::new_cyclic(|inner: &Weak<Inner>| {
+            let exchange = Exchange { parents: Some(Arc::new(Siblings(inner.clone()))), ..setup.exchange.clone() };
+            Inner { setup: Setup { exchange, ..setup }, settings, credentials: Mutex::default() }
+        });
+        Self { inner }
     }
 
     /// Makes `specs` and `settings` the ones at work. Unchanged credentials are not disturbed. A changed one
@@ -108,11 +115,17 @@ impl Tokens {
     pub fn apply(&self, specs: &[Spec], settings: Settings) {
         let setup = &self.inner.setup;
         self.apply_with(specs, settings, |spec| {
-            crate::watch::start(spec.path().to_owned(), setup.pace, setup.exchange.clock, &setup.tasks)
+            let path = spec.path()?.to_owned();
+            Some(crate::watch::start(path, setup.pace, setup.exchange.clock, &setup.tasks))
         });
     }
 
-    fn apply_with(&self, specs: &[Spec], settings: Settings, files: impl Fn(&Spec) -> watch::Receiver<Snapshot>) {
+    fn apply_with(
+        &self,
+        specs: &[Spec],
+        settings: Settings,
+        files: impl Fn(&Spec) -> Option<watch::Receiver<Snapshot>>,
+    ) {
         self.inner.settings.send_replace(settings);
         let mut credentials = self.lock();
         credentials.retain(|_, credential| specs.contains(&credential.spec));
@@ -184,12 +197,25 @@ impl Tokens {
         self.lock().values().map(Credential::status).collect()
     }
 
-    fn start(&self, spec: &Spec, files: watch::Receiver<Snapshot>, credentials: usize) -> Credential {
+    fn start(&self, spec: &Spec, files: Option<watch::Receiver<Snapshot>>, credentials: usize) -> Credential {
         let Setup { exchange, tasks, events, .. } = &self.inner.setup;
         let (publish, keys) = watch::channel(KeySet::default());
         let stop = CancellationToken::new();
-        let load = keys::load(spec.clone(), files, exchange.clock, events.clone(), publish);
-        tasks.spawn(until(stop.clone(), load));
+        match (files, spec.without_file()) {
+            (Some(files), _) => {
+                let load = keys::load(spec.clone(), files, exchange.clock, events.clone(), publish);
+                tasks.spawn(until(stop.clone(), load));
+            }
+            (None, source) => {
+                publish.send_replace(KeySet::without_file(source, exchange.clock));
+                events.key_loaded(&spec.name, None);
+                // Kept: a channel without sender would look as if the task had ended.
+                tasks.spawn(until(stop.clone(), async move {
+                    let _publish = publish;
+                    std::future::pending().await
+                }));
+            }
+        }
         let (slots, signed) = (BTreeMap::new(), signed::Cache::default());
         let mut credential = Credential { spec: spec.clone(), keys, slots, asked: 0, signed, stop };
         // At once: the first request should find a token.
@@ -219,6 +245,38 @@ impl Tokens {
         self.inner.credentials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Gives derived credentials the tokens of those that they are derived from.
+struct Siblings(Weak<Inner>);
+
+impl Parents for Siblings {
+    fn access(&self, name: &CredentialName) -> BoxFuture<'_, Result<Token, FetchError>> {
+        let tokens = self.0.upgrade().map(|inner| Tokens { inner });
+        let handle = tokens.and_then(|tokens| tokens.handle(name, &Want::Access));
+        let name = name.clone();
+        Box::pin(async move {
+            let none = |why: &str| {
+                FetchError::transient(Reason::NoSource, format!("the credential '{name}' has no token: {why}"))
+            };
+            let handle = handle.ok_or_else(|| none("it was removed from the configuration"))?;
+            let bearer = handle.wait(WAIT_FOR_PARENT).await.map_err(|unavailable| none(&unavailable.message))?;
+            let secret = Secret::new(bearer.bare.as_bytes());
+            Ok(Token { secret, sent: bearer.issued, lifetime: bearer.issued.until(bearer.expires) })
+        })
+    }
+
+    fn refused(&self, name: &CredentialName) {
+        let tokens = self.0.upgrade().map(|inner| Tokens { inner });
+        if let Some(handle) = tokens.and_then(|tokens| tokens.handle(name, &Want::Access))
+            && let Some(bearer) = handle.current()
+        {
+            handle.suspect(bearer.generation);
+        }
+    }
+}
+
+/// Less than an exchange takes at most, so that both fit into a request's patience.
+const WAIT_FOR_PARENT: Duration = Duration::from_secs(5);
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

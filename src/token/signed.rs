@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        credential::{Answer, BoxFuture, Kind, Post, PostError, Spec, Template, TokenEndpoint},
+        credential::{Answer, BoxFuture, Kind, Post, PostError, Request, Spec, Template},
         secret::Secret,
     };
 
@@ -113,7 +113,7 @@ mod tests {
     struct NoPost;
 
     impl Post for NoPost {
-        fn post(&self, _: &'static TokenEndpoint, _: Secret) -> BoxFuture<'_, Result<Answer, PostError>> {
+        fn post(&self, _: Request) -> BoxFuture<'_, Result<Answer, PostError>> {
             Box::pin(async { panic!("an exchange") })
         }
     }

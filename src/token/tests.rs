@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::*;
 use crate::{
     clock::Moment,
-    credential::{Answer, BoxFuture, PostError, PostFailure, Reason, TokenEndpoint, samples},
+    credential::{Answer, BoxFuture, PostError, PostFailure, Reason, Request, RequestBody, samples},
     secret::Secret,
     watch::File,
 };
@@ -76,7 +76,8 @@ impl Google {
 }
 
 impl Post for Google {
-    fn post(&self, _: &'static TokenEndpoint, form: Secret) -> BoxFuture<'_, Result<Answer, PostError>> {
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Answer, PostError>> {
+        let RequestBody::Form(form) = request.body else { panic!("a form") };
         let key_id = signer(&form);
         Box::pin(async move {
             let (mode, lifetime, latency, retry_after, number) = {
@@ -86,7 +87,13 @@ impl Post for Google {
                 (mode, state.lifetime, state.latency, state.retry_after, state.posts.len())
             };
             tokio::time::sleep(latency).await;
-            let answer = |status, body: String| Answer { status, date: None, retry_after, body: Secret::from(body) };
+            let answer = |status, body: String| Answer {
+                status,
+                date: None,
+                retry_after,
+                is_of_metadata_server: false,
+                body: Secret::from(body),
+            };
             match mode {
                 Mode::Good => {
                     let body = format!(
@@ -178,7 +185,7 @@ impl House {
         let tokens = Tokens::new(setup);
         let (files, snapshots) = watch::channel(Snapshot::default());
         let settings = Settings { availability: Duration::from_secs(60 * availability_minutes) };
-        tokens.apply_with(&[samples::spec("default")], settings, |_| snapshots.clone());
+        tokens.apply_with(&[samples::spec("default")], settings, |_| Some(snapshots.clone()));
         let handle = tokens.handle(&"default".into(), &Want::Access).unwrap();
         Self { clock, google, events, files, tokens, handle }
     }

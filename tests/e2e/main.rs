@@ -20,6 +20,7 @@ mod client;
 mod clocks;
 mod connect;
 mod credentials;
+mod derived;
 mod drain;
 mod exchange;
 mod expect;

@@ -142,7 +142,7 @@ async fn a_first_key_that_is_bad_is_replaced_by_a_good_one_without_a_restart() {
 #[tokio::test]
 async fn a_file_named_by_itself_is_followed_through_the_swap_too() {
     let bed = Bed::with(|settings| {
-        let path = settings.credentials[0].path().join("key.json");
+        let path = settings.credentials[0].path().unwrap().join("key.json");
         settings.credentials[0] = credential("default", path);
     })
     .await;

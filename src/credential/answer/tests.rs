@@ -9,7 +9,7 @@ fn judge(status: u16, body: &str) -> Result<Token, FetchError> {
 
 fn judge_after(status: u16, body: &str, retry_after: Option<u64>) -> Result<Token, FetchError> {
     let retry_after = retry_after.map(Duration::from_secs);
-    let answer = Answer { status, date: None, retry_after, body: Secret::new(body) };
+    let answer = Answer { status, date: None, retry_after, is_of_metadata_server: false, body: Secret::new(body) };
     token(&answer, Clock::system().now())
 }
 

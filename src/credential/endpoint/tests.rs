@@ -14,8 +14,11 @@ type Script = Box<dyn FnMut(&serde_json::Value) -> Result<Answer, PostError> + S
 struct Scripted(Mutex<Script>);
 
 impl Post for Scripted {
-    fn post(&self, endpoint: &'static TokenEndpoint, form: Secret) -> BoxFuture<'_, Result<Answer, PostError>> {
-        assert_eq!(endpoint.url, format!("https://{}{}", endpoint.host, endpoint.path));
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Answer, PostError>> {
+        let endpoint = TokenEndpoint::GOOGLE;
+        assert_eq!((request.host, &*request.path), (endpoint.host, endpoint.path));
+        assert_eq!(endpoint.url, format!("https://{}{}", endpoint.host.as_str(), endpoint.path));
+        let RequestBody::Form(form) = request.body else { panic!("a form") };
         let form = String::from_utf8(form.expose().to_vec()).unwrap();
         let assertion = form
             .strip_prefix("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=")
@@ -37,7 +40,7 @@ fn account() -> ServiceAccount {
 }
 
 fn answer(status: u16, date: Option<u64>, body: &str) -> Answer {
-    Answer { status, date, retry_after: None, body: Secret::new(body) }
+    Answer { status, date, retry_after: None, is_of_metadata_server: false, body: Secret::new(body) }
 }
 
 const TOKEN: &str = r#"{"access_token":"ya29.token","expires_in":3599,"token_type":"Bearer"}"#;
@@ -100,7 +103,7 @@ async fn a_refused_time_without_explanation_is_not_retried_here() {
 async fn a_silent_endpoint_is_given_up_after_ten_seconds() {
     struct Silent;
     impl Post for Silent {
-        fn post(&self, _: &'static TokenEndpoint, _: Secret) -> BoxFuture<'_, Result<Answer, PostError>> {
+        fn post(&self, _: Request) -> BoxFuture<'_, Result<Answer, PostError>> {
             Box::pin(std::future::pending())
         }
     }

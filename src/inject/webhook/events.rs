@@ -75,7 +75,7 @@ impl Note {
 
     fn event(&self, clock: Clock) -> Value {
         let wall = clock.wall();
-        let time = k8s_openapi::jiff::Timestamp::from_second(i64::try_from(wall.seconds()).unwrap_or(0));
+        let time = jiff::Timestamp::from_second(i64::try_from(wall.seconds()).unwrap_or(0));
         let time = time.map(|time| time.to_string()).unwrap_or_default();
         let stem: String = self.owner.name.trim_end_matches(['.', '-']).chars().take(MOST_STEM).collect();
         json!({

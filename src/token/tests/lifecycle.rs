@@ -53,7 +53,7 @@ async fn eight_credentials_are_fetched_apart_and_never_mixed() {
         let (files, snapshots) = watch::channel(Snapshot { files: [file].into(), version: 1, ..Snapshot::default() });
         // Closing it must not matter.
         drop(files);
-        snapshots
+        Some(snapshots)
     });
     let mut waiting = JoinSet::new();
     for round in 0..1000 {
@@ -195,17 +195,17 @@ async fn removed_and_changed_credentials_start_anew_and_others_go_on() {
     let bearer = house.first_token().await;
     let snapshots = house.files.subscribe();
     let spec = samples::spec("default");
-    house.tokens.apply_with(std::slice::from_ref(&spec), Settings::default(), |_| snapshots.clone());
+    house.tokens.apply_with(std::slice::from_ref(&spec), Settings::default(), |_| Some(snapshots.clone()));
     let same = house.tokens.handle(&spec.name, &Want::Access).unwrap();
     assert_eq!(same.current().unwrap().generation, bearer.generation);
     let mut changed = spec.clone();
     let crate::credential::Kind::ServiceAccountKey { scopes, .. } = &mut changed.kind else { unreachable!() };
     scopes.push("openid".to_owned());
-    house.tokens.apply_with(&[changed], Settings::default(), |_| snapshots.clone());
+    house.tokens.apply_with(&[changed], Settings::default(), |_| Some(snapshots.clone()));
     let new = house.tokens.handle(&spec.name, &Want::Access).unwrap();
     assert!(new.current().is_none(), "another identity's token is not taken over");
     assert!(new.wait(Duration::from_secs(5)).await.is_ok());
-    house.tokens.apply_with(&[], Settings::default(), |_| snapshots.clone());
+    house.tokens.apply_with(&[], Settings::default(), |_| Some(snapshots.clone()));
     assert!(house.tokens.handle(&spec.name, &Want::Access).is_none());
     assert!(new.current().is_some(), "requests under way keep their token");
     let posts = house.google.posts();
@@ -220,7 +220,7 @@ async fn a_new_availability_counts_from_the_next_token_on() {
     house.first_token().await;
     let snapshots = house.files.subscribe();
     let settings = Settings { availability: Duration::from_secs(55 * 60) };
-    house.tokens.apply_with(&[samples::spec("default")], settings, |_| snapshots.clone());
+    house.tokens.apply_with(&[samples::spec("default")], settings, |_| Some(snapshots.clone()));
     house.sleep(1000.0).await;
     let posts = house.google.posts();
     house.sleep(3600.0).await;

@@ -234,10 +234,11 @@ type Flight = (String, oneshot::Sender<Result<Answer, PostError>>);
 struct Waiting(Mutex<Vec<Flight>>);
 
 impl Post for Waiting {
-    fn post(&self, _: &'static TokenEndpoint, form: Secret) -> BoxFuture<'_, Result<Answer, PostError>> {
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Answer, PostError>> {
         let (send, answer) = oneshot::channel();
         let mut waiting = self.0.lock().unwrap();
         waiting.retain(|(_, asker)| !asker.is_closed());
+        let RequestBody::Form(form) = request.body else { panic!("a form") };
         waiting.push((signer(&form), send));
         assert_eq!(waiting.len(), 1, "two flights at once");
         Box::pin(async move { answer.await.unwrap() })
@@ -324,7 +325,13 @@ impl World {
     fn answer(&mut self, is_good: bool) {
         let Some((key_id, asker)) = self.endpoint.0.lock().unwrap().pop() else { return };
         let draw = if is_good { 0 } else { self.random.random_range(0..10) };
-        let answer = |status, body: String| Answer { status, date: None, retry_after: None, body: Secret::from(body) };
+        let answer = |status, body: String| Answer {
+            status,
+            date: None,
+            retry_after: None,
+            is_of_metadata_server: false,
+            body: Secret::from(body),
+        };
         let result = match draw {
             0..6 => {
                 self.issued += 1;

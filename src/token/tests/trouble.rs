@@ -265,7 +265,7 @@ async fn a_listener_that_panics_stops_nothing() {
     let file = File { name: "k".into(), content: Ok(Secret::new(samples::good(0))), modified: Duration::ZERO };
     let snapshot = Snapshot { files: [file].into(), version: 1, ..Snapshot::default() };
     let (_files, snapshots) = watch::channel(snapshot);
-    tokens.apply_with(&[samples::spec("default")], Settings::default(), |_| snapshots.clone());
+    tokens.apply_with(&[samples::spec("default")], Settings::default(), |_| Some(snapshots.clone()));
     let handle = tokens.handle(&"default".into(), &Want::Access).unwrap();
     assert!(handle.wait(Duration::from_secs(10)).await.is_ok());
     clock.sleep(Duration::from_secs(7200)).await;

@@ -1,0 +1,286 @@
+//! Workload identity federation: a token of somebody else's, exchanged for Google's (AIP-4117).
+//!
+//! The file is Google's `external_account` JSON. Like a key file it chooses no place that anything secret goes to; the
+//! one place it may name is where the subject token comes from.
+
+use std::{path::PathBuf, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{
+    Class, Exchange, FetchError, Get, Impersonated, KeyError, KeyReason, Reason, Token, TokenEndpoint, expand_scope,
+    key, sts::Trade,
+};
+use crate::{authority::Authority, secret::Secret};
+
+/// A file of this kind, read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ExternalAccount {
+    audience: String,
+    subject_token_type: String,
+    source: SubjectToken,
+    impersonated: Option<Impersonated>,
+    scope: String,
+}
+
+/// Where the subject token comes from, each time anew.
+#[derive(Debug, PartialEq, Eq)]
+struct SubjectToken {
+    place: Get,
+    /// The field of a JSON object that holds it; none where it is the whole text.
+    field: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    audience: Option<String>,
+    subject_token_type: Option<String>,
+    token_url: Option<String>,
+    service_account_impersonation_url: Option<String>,
+    service_account_impersonation: Option<Impersonation>,
+    credential_source: Option<Source>,
+    workforce_pool_user_project: Option<String>,
+    universe_domain: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Impersonation {
+    token_lifetime_seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Source {
+    file: Option<PathBuf>,
+    url: Option<String>,
+    #[serde(default)]
+    headers: std::collections::BTreeMap<String, String>,
+    format: Option<Format>,
+    executable: Option<serde::de::IgnoredAny>,
+    certificate: Option<serde::de::IgnoredAny>,
+    environment_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    subject_token_field_name: Option<String>,
+}
+
+impl ExternalAccount {
+    /// Reads the file. `account` takes the place of the one that it names.
+    ///
+    /// # Errors
+    ///
+    /// Names the broken rule and what is accepted, without quoting the file.
+    pub(super) fn load(content: &[u8], scopes: &[String], account: Option<&str>) -> Result<Self, KeyError> {
+        let text = key::text(content)?;
+        let file: File = serde_json::from_str(text).map_err(|error| key::json_error(text, &error))?;
+        if file.kind.as_deref() != Some("external_account") {
+            return Err(KeyError::new(KeyReason::WrongType, "`type` must be `external_account`"));
+        }
+        if file.token_url.as_deref() != Some(TokenEndpoint::STS.url) {
+            let message = format!("`token_url` must be `{}`", TokenEndpoint::STS.url);
+            return Err(KeyError::new(KeyReason::TokenUri, message));
+        }
+        if file.universe_domain.as_deref().is_some_and(|domain| domain != "googleapis.com") {
+            return Err(KeyError::new(KeyReason::Universe, "`universe_domain` must be `googleapis.com`"));
+        }
+        if file.workforce_pool_user_project.is_some() {
+            return Err(invalid("workforce pools are for people; accepted: a workload identity pool"));
+        }
+        let audience = file.audience.filter(|audience| is_provider(audience)).ok_or_else(|| {
+            invalid("`audience` must be //iam.googleapis.com/projects/…/workloadIdentityPools/…/providers/…")
+        })?;
+        let kind = file.subject_token_type.filter(|kind| SUBJECT_TOKEN_TYPES.contains(&kind.as_str()));
+        let subject_token_type = kind.ok_or_else(|| {
+            invalid(&format!("`subject_token_type` must be one of {}", SUBJECT_TOKEN_TYPES.join(", ")))
+        })?;
+        let source = file.credential_source.ok_or_else(|| {
+            KeyError::new(KeyReason::MissingField, "`credential_source` is missing; accepted: `file` or `url`")
+        })?;
+        let named = file.service_account_impersonation_url.as_deref().map(impersonated_account).transpose()?;
+        let seconds = file.service_account_impersonation.and_then(|more| more.token_lifetime_seconds).unwrap_or(3600);
+        if !(600..=43_200).contains(&seconds) {
+            return Err(invalid("`token_lifetime_seconds` must be 600 to 43200"));
+        }
+        let account = account.map(ToOwned::to_owned).or(named);
+        let impersonated = account.map(|account| Impersonated {
+            account,
+            delegates: Vec::new(),
+            scopes: scopes.to_vec(),
+            lifetime: Duration::from_secs(seconds),
+        });
+        // With impersonation the scopes are asked for in the second step.
+        let scope = if impersonated.is_some() { expand_scope("cloud-platform") } else { scopes.join(" ") };
+        Ok(Self { audience, subject_token_type, source: SubjectToken::read(source)?, impersonated, scope })
+    }
+
+    /// The account that the tokens are of; a federated identity by itself has no address.
+    pub(super) fn account(&self) -> Option<&str> {
+        self.impersonated.as_ref().map(|impersonated| impersonated.account.as_str())
+    }
+
+    /// Exchanges the subject token of this moment.
+    pub(super) async fn access(&self, exchange: &Exchange) -> Result<Token, FetchError> {
+        let federated = self.federated(exchange).await?;
+        match &self.impersonated {
+            Some(impersonated) => impersonated.access(federated.secret, exchange).await,
+            None => Ok(federated),
+        }
+    }
+
+    /// An ID token, which only an account has.
+    pub(super) async fn id(&self, audience: &str, exchange: &Exchange) -> Result<Token, FetchError> {
+        let Some(impersonated) = &self.impersonated else {
+            let message = "a federated identity has no ID tokens; want an account to impersonate";
+            return Err(FetchError::new(Class::Configuration, Reason::InvalidRequest, message));
+        };
+        let federated = self.federated(exchange).await?;
+        impersonated.id(audience, federated.secret, exchange).await
+    }
+
+    async fn federated(&self, exchange: &Exchange) -> Result<Token, FetchError> {
+        let subject_token = self.source.get(exchange).await?;
+        let trade = Trade {
+            subject_token: &subject_token,
+            subject_token_type: &self.subject_token_type,
+            audience: Some(&self.audience),
+            scope: Some(&self.scope),
+            options: None,
+            inherits: None,
+        };
+        trade.token(exchange).await
+    }
+}
+
+impl SubjectToken {
+    fn read(source: Source) -> Result<Self, KeyError> {
+        let refused = |what: &str| Err(invalid(&format!("{what} accepted: `file` or `url`")));
+        if source.executable.is_some() {
+            return refused("`executable` runs a program, which a sidecar does not;");
+        }
+        if source.environment_id.is_some() {
+            return refused("AWS's requests (`environment_id`) are not made here;");
+        }
+        if source.certificate.is_some() {
+            return refused("`certificate` wants mutual TLS, which is not spoken here;");
+        }
+        let place = match (source.file, source.url) {
+            (Some(file), None) if file.is_absolute() => Get::File(file),
+            (Some(_), None) => return Err(invalid("`credential_source.file` must be an absolute path")),
+            (None, Some(url)) => url_of(&url, &source.headers)?,
+            (Some(_), Some(_)) => {
+                return refused("both `file` and `url` are given, and libraries differ in which wins;");
+            }
+            (None, None) => return refused("`credential_source` has neither `file` nor `url`;"),
+        };
+        let field = match source.format {
+            None => None,
+            Some(Format { kind, subject_token_field_name }) => match (kind.as_deref(), subject_token_field_name) {
+                (None | Some("text"), _) => None,
+                (Some("json"), Some(field)) if !field.is_empty() => Some(field),
+                (Some("json"), _) => return Err(invalid("`format` of type json needs `subject_token_field_name`")),
+                _ => return Err(invalid("`format` must be of the type text or json")),
+            },
+        };
+        Ok(Self { place, field })
+    }
+
+    /// The token that lies there now. The kubelet rotates it, so it is never kept.
+    async fn get(&self, exchange: &Exchange) -> Result<Secret, FetchError> {
+        let answer = exchange
+            .get(self.place.clone(), "the subject token")
+            .await
+            .map_err(|error| FetchError { reason: Reason::SubjectToken, ..error })?;
+        let content = match answer.status {
+            200 => answer.body,
+            status => {
+                let message = format!("the place of the subject token answered {status}");
+                return Err(FetchError::transient(Reason::SubjectToken, message));
+            }
+        };
+        let token = match &self.field {
+            None => Some(Zeroizing::new(content.expose().trim_ascii().to_vec())),
+            Some(field) => in_json(&content, field),
+        };
+        let token = token.filter(|token| !token.is_empty() && token.iter().all(u8::is_ascii_graphic));
+        token.map(|token| Secret::new(token.as_slice())).ok_or_else(|| {
+            FetchError::transient(Reason::SubjectToken, "the subject token is empty, or not where `format` says")
+        })
+    }
+}
+
+fn in_json(content: &Secret, field: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let mut object: serde_json::Value = serde_json::from_slice(content.expose()).ok()?;
+    match object.get_mut(field)?.take() {
+        serde_json::Value::String(text) => Some(Zeroizing::new(text.into_bytes())),
+        _ => None,
+    }
+}
+
+fn url_of(url: &str, headers: &std::collections::BTreeMap<String, String>) -> Result<Get, KeyError> {
+    let bad = || invalid("`credential_source.url` must be http://HOST[:PORT]/PATH, or https://HOST/PATH");
+    let (is_tls, rest) = match url.split_once("://") {
+        Some(("http", rest)) => (false, rest),
+        Some(("https", rest)) => (true, rest),
+        _ => return Err(bad()),
+    };
+    let at = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at(at);
+    let authority = Authority::parse(authority, Some(if is_tls { 443 } else { 80 })).map_err(|_| bad())?;
+    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    let parsed = target.parse::<http::uri::PathAndQuery>().map_err(|_| bad())?;
+    if target.contains('#') || (is_tls && authority.port != 443) {
+        return Err(bad());
+    }
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let wrong = || invalid("`credential_source.headers` must be names and values of header fields");
+        let name: HeaderName = name.parse().map_err(|_| wrong())?;
+        let mut value: HeaderValue = value.parse().map_err(|_| wrong())?;
+        value.set_sensitive(true);
+        map.insert(name, value);
+    }
+    Ok(Get::Url { is_tls, authority, target: parsed.as_str().to_owned(), headers: map })
+}
+
+/// The account of a URL at `iamcredentials`, which is all that is read of it.
+fn impersonated_account(url: &str) -> Result<String, KeyError> {
+    let account = url
+        .strip_prefix("https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/")
+        .and_then(|rest| rest.strip_suffix(":generateAccessToken"))
+        .filter(|account| key::is_email(account) && !account.contains(['/', '%', '?', '#', ':']));
+    account.map(ToOwned::to_owned).ok_or_else(|| {
+        invalid(
+            "`service_account_impersonation_url` must be https://iamcredentials.googleapis.com/v1/projects/-/\
+             serviceAccounts/ACCOUNT:generateAccessToken",
+        )
+    })
+}
+
+fn is_provider(audience: &str) -> bool {
+    let rest = audience.strip_prefix("//iam.googleapis.com/projects/").unwrap_or_default();
+    let parts: Vec<&str> = rest.split('/').collect();
+    let plain =
+        |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    matches!(parts[..], [_, "locations", "global", "workloadIdentityPools", _, "providers", _])
+        && parts.iter().all(plain)
+}
+
+fn invalid(message: &str) -> KeyError {
+    KeyError::new(KeyReason::InvalidField, message)
+}
+
+const SUBJECT_TOKEN_TYPES: [&str; 3] = [
+    "urn:ietf:params:oauth:token-type:jwt",
+    "urn:ietf:params:oauth:token-type:id_token",
+    "urn:ietf:params:oauth:token-type:saml2",
+];
+
+#[cfg(test)]
+mod tests;
