@@ -184,38 +184,6 @@ fn each_wrong_value_names_its_place_and_what_is_accepted() {
             "credentials: [{name: default}]",
             "credentials[0]: no kind of credential, want one of serviceAccountKey, signedJwt",
         ),
-        ("credentials: [{name: default, externalAccount: {}}]", "externalAccount: missing field 'path'"),
-        ("credentials: [{name: default, metadataServer: {scope: a}}]", "metadataServer: unknown field 'scope'"),
-        (
-            "credentials: [{name: a, impersonation: {source: b, serviceAccount: c@d.e}}]",
-            "impersonation.source: unknown credential",
-        ),
-        (
-            "credentials: [{name: a, impersonation: {source: a, serviceAccount: c@d.e}}]",
-            "impersonation.source: the credential is derived from itself",
-        ),
-        (
-            "credentials: [{name: a, impersonation: {source: b, serviceAccount: c@d.e}}, {name: b, impersonation: {source: a, serviceAccount: c@d.e}}]",
-            "impersonation.source: the credential is derived from itself",
-        ),
-        (
-            "credentials: [{name: a, impersonation: {source: b, serviceAccount: c@d.e}}, {name: b, signedJwt: {path: /k, audience: p}}]",
-            "impersonation.source: a signedJwt gives no access tokens",
-        ),
-        (
-            "credentials: [{name: a, impersonation: {source: a, serviceAccount: nobody}}]",
-            "serviceAccount: want an e-mail",
-        ),
-        ("credentials: [{name: a, metadataServer: {}, authorizedUser: {path: /k}}]", "a second kind of credential"),
-        ("credentials: [{name: a, downscoped: {source: a, rules: []}}]", "rules: no rules, want at least one"),
-        (
-            "credentials: [{name: a, downscoped: {source: a, rules: [{resource: b, permissions: ['inRole:roles/x']}]}}]",
-            "rules[0].resource: want //storage.googleapis.com/projects/_/buckets/BUCKET",
-        ),
-        (
-            "credentials: [{name: a, downscoped: {source: a, rules: [{resource: //storage.googleapis.com/projects/_/buckets/bbb, permissions: [x]}]}}]",
-            "permissions[0]: want inRole:ROLE",
-        ),
         ("credentials: [{name: default, serviceAccountKey: {path: ''}}]", "serviceAccountKey.path: want the path"),
         ("credentials: [{name: default, serviceAccountKey: {path: /k, scopes: []}}]", "scopes: no scopes"),
         ("credentials: [{name: default, serviceAccountKey: {path: /k, subject: me}}]", "subject: want an e-mail"),
@@ -636,4 +604,46 @@ fn mangled_texts_are_refused_or_read_but_never_panic() {
         refused += usize::from(load(&Sources { annotations, ..sources(&file) }).is_err());
     }
     assert!((200..600).contains(&refused), "{refused} of 600 were refused");
+}
+
+#[test]
+fn credentials_of_every_kind_name_what_is_wrong_with_them() {
+    for (yaml, expected) in [
+        ("credentials: [{name: default, externalAccount: {}}]", "externalAccount: missing field 'path'"),
+        ("credentials: [{name: default, metadataServer: {scope: a}}]", "metadataServer: unknown field 'scope'"),
+        (
+            "credentials: [{name: a, impersonation: {source: b, serviceAccount: c@d.e}}]",
+            "impersonation.source: unknown credential",
+        ),
+        (
+            "credentials: [{name: a, impersonation: {source: a, serviceAccount: c@d.e}}]",
+            "impersonation.source: the credential is derived from itself",
+        ),
+        (
+            "credentials: [{name: a, impersonation: {source: b, serviceAccount: c@d.e}}, {name: b, impersonation: {source: a, serviceAccount: c@d.e}}]",
+            "impersonation.source: the credential is derived from itself",
+        ),
+        (
+            "credentials: [{name: a, impersonation: {source: b, serviceAccount: c@d.e}}, {name: b, signedJwt: {path: /k, audience: p}}]",
+            "impersonation.source: a signedJwt gives no access tokens",
+        ),
+        (
+            "credentials: [{name: a, impersonation: {source: a, serviceAccount: nobody}}]",
+            "serviceAccount: want an e-mail",
+        ),
+        ("credentials: [{name: a, metadataServer: {}, authorizedUser: {path: /k}}]", "a second kind of credential"),
+        ("credentials: [{name: a, downscoped: {source: a, rules: []}}]", "rules: no rules, want at least one"),
+        (
+            "credentials: [{name: a, downscoped: {source: a, rules: [{resource: b, permissions: ['inRole:roles/x']}]}}]",
+            "rules[0].resource: want //storage.googleapis.com/projects/_/buckets/BUCKET",
+        ),
+        (
+            "credentials: [{name: a, downscoped: {source: a, rules: [{resource: //storage.googleapis.com/projects/_/buckets/bbb, permissions: [x]}]}}]",
+            "permissions[0]: want inRole:ROLE",
+        ),
+    ] {
+        // Beside what is meant: the default route's credential is not there either.
+        let problems = wrong(&sources(yaml));
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{yaml}\n got: {problems:#?}");
+    }
 }

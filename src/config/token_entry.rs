@@ -211,7 +211,12 @@ fn min_life(placed: &PlacedEntry, lifetime: Duration, report: &mut Report) -> Du
 fn lifetime(kind: &Kind) -> Duration {
     match kind {
         Kind::SignedJwt { template, .. } => template.lifetime,
-        Kind::ServiceAccountKey { .. } => Duration::from_secs(3600),
+        Kind::Impersonation { impersonated, .. } => impersonated.lifetime,
+        Kind::ServiceAccountKey { .. }
+        | Kind::ExternalAccount { .. }
+        | Kind::MetadataServer { .. }
+        | Kind::AuthorizedUser { .. }
+        | Kind::Downscoped { .. } => Duration::from_secs(3600),
     }
 }
 

@@ -114,8 +114,10 @@ pub trait Parents: Send + Sync {
     /// The token of the credential called `name`, with what is left of its life.
     fn access(&self, name: &CredentialName) -> BoxFuture<'_, Result<Token, FetchError>>;
 
-    /// Google would not have it: another one is wanted.
-    fn refused(&self, _name: &CredentialName) {}
+    /// Google would not have that one: the next, if there is one soon.
+    fn another(&self, _: &CredentialName) -> BoxFuture<'_, Option<Token>> {
+        Box::pin(async { None })
+    }
 }
 
 /// The largest answer that is read.
@@ -253,25 +255,26 @@ impl Exchange {
         }
     }
 
-    /// The access token of another credential.
-    pub(super) async fn parent(&self, name: &CredentialName) -> Result<Token, FetchError> {
-        match &self.parents {
-            Some(parents) => parents.access(name).await,
-            None => Err(FetchError::transient(Reason::NoSource, format!("there is no credential '{name}' here"))),
+    /// What `ask` makes of the access token of another credential; once more with a newer one where Google would not
+    /// have the first.
+    pub(super) async fn with_parent<F: Future<Output = Result<Token, FetchError>>>(
+        &self,
+        name: &CredentialName,
+        ask: impl Fn(Token) -> F,
+    ) -> Result<Token, FetchError> {
+        let none = || FetchError::transient(Reason::NoSource, format!("there is no credential '{name}' here"));
+        let parents = self.parents.as_ref().ok_or_else(none)?;
+        let first = ask(parents.access(name).await?).await;
+        match &first {
+            Err(error) if error.reason == Reason::Unauthorized => match parents.another(name).await {
+                Some(token) => ask(token).await,
+                None => first,
+            },
+            _ => first,
         }
     }
 
-    /// Passes on what came of a request with the token of another credential, and tells that one if it was refused.
-    pub(super) fn heard(&self, name: &CredentialName, result: Result<Token, FetchError>) -> Result<Token, FetchError> {
-        if let (Err(error), Some(parents)) = (&result, &self.parents)
-            && error.reason == Reason::Unauthorized
-        {
-            parents.refused(name);
-        }
-        result
-    }
-
-    /// The same, and what `read` finds in the answer.
+    /// Asks once, and gives what `read` finds in the answer.
     pub(super) async fn ask_and_read(
         &self,
         request: Request,

@@ -21,6 +21,7 @@ mod pem;
 pub mod service_account;
 mod signed_jwt;
 pub mod skew;
+mod source;
 mod sts;
 pub mod template;
 
@@ -36,6 +37,7 @@ pub use key::{Key, KeyError, KeyReason};
 pub use parameters::{ParameterError, Parameters};
 pub use service_account::ServiceAccount;
 pub use signed_jwt::SignedJwt;
+pub use source::Source;
 pub use sts::Rule;
 pub use template::{Preset, Template};
 
@@ -267,143 +269,6 @@ impl Want {
             Self::Jwt(parameters) => parameters.is_empty(),
         }
     }
-}
-
-/// A loaded credential, ready to make tokens.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A service-account key.
-    ServiceAccount(ServiceAccount),
-    /// A key that signs JWTs.
-    SignedJwt(SignedJwt),
-    /// A federated identity.
-    ExternalAccount(ExternalAccount),
-    /// A person.
-    AuthorizedUser(AuthorizedUser),
-    /// An account that another credential may impersonate.
-    Impersonation {
-        /// The other credential.
-        source: CredentialName,
-        /// Whom, and how.
-        impersonated: Impersonated,
-    },
-    /// The real metadata server.
-    MetadataServer {
-        /// Full scope URLs.
-        scopes: Vec<String>,
-    },
-    /// Another credential's token, made to do less.
-    Downscoped {
-        /// The other credential.
-        source: CredentialName,
-        /// What is left.
-        rules: Vec<Rule>,
-    },
-}
-
-impl Source {
-    /// Makes a token.
-    ///
-    /// # Errors
-    ///
-    /// A [`FetchError`], whose class says what the caller should do next.
-    pub async fn fetch(&self, want: &Want, exchange: &Exchange) -> Result<Token, FetchError> {
-        match (self, want) {
-            (Self::ServiceAccount(account), Want::Access) => account.access_token(exchange).await,
-            (Self::ServiceAccount(account), Want::SelfSigned) => account.self_signed(exchange),
-            (Self::ServiceAccount(account), Want::Id(audience)) => account.id_token(audience, exchange).await,
-            (Self::SignedJwt(signer), Want::Jwt(parameters)) => signer.token(parameters, exchange),
-            (Self::ExternalAccount(external), Want::Access) => external.access(exchange).await,
-            (Self::ExternalAccount(external), Want::Id(audience)) => external.id(audience, exchange).await,
-            (Self::AuthorizedUser(user), Want::Access) => user.access(exchange).await,
-            (Self::Impersonation { source, impersonated }, Want::Access) => {
-                let token = impersonated.access(exchange.parent(source).await?.secret, exchange).await;
-                exchange.heard(source, token)
-            }
-            (Self::Impersonation { source, impersonated }, Want::Id(audience)) => {
-                let token = impersonated.id(audience, exchange.parent(source).await?.secret, exchange).await;
-                exchange.heard(source, token)
-            }
-            (Self::MetadataServer { scopes }, Want::Access) => metadata_server::access(scopes, exchange).await,
-            (Self::MetadataServer { .. }, Want::Id(audience)) => metadata_server::id(audience, exchange).await,
-            (Self::Downscoped { source, rules }, Want::Access) => downscoped(source, rules, exchange).await,
-            _ => Err(not_of_this_kind(want)),
-        }
-    }
-
-    /// Signs a JWT on the spot, where this is a key that does.
-    ///
-    /// # Errors
-    ///
-    /// When it is none, or its numbers do not fit together.
-    pub fn sign(&self, parameters: &Parameters, exchange: &Exchange) -> Result<Token, FetchError> {
-        match self {
-            Self::SignedJwt(signer) => signer.token(parameters, exchange),
-            _ => Err(not_of_this_kind(&Want::Jwt(Parameters::none()))),
-        }
-    }
-
-    /// Signs any bytes, where this is a service account's key. Whoever calls has judged what they are.
-    pub fn sign_blob(&self, blob: &[u8]) -> Option<Vec<u8>> {
-        match self {
-            Self::ServiceAccount(account) => account.sign_blob(blob),
-            _ => None,
-        }
-    }
-
-    /// The public id of the key, where it has one.
-    pub fn key_id(&self) -> Option<&str> {
-        match self {
-            Self::ServiceAccount(account) => account.key().key_id(),
-            Self::SignedJwt(signer) => signer.key_id(),
-            _ => None,
-        }
-    }
-
-    /// The e-mail address of the account, where there is one.
-    pub fn account(&self) -> Option<&str> {
-        match self {
-            Self::ServiceAccount(account) => Some(account.key().client_email()),
-            Self::SignedJwt(signer) => signer.account(),
-            Self::ExternalAccount(external) => external.account(),
-            Self::Impersonation { impersonated, .. } => Some(&impersonated.account),
-            Self::AuthorizedUser(_) | Self::MetadataServer { .. } | Self::Downscoped { .. } => None,
-        }
-    }
-
-    /// The project that the account belongs to, where the file tells.
-    pub fn project(&self) -> Option<&str> {
-        match self {
-            Self::ServiceAccount(account) => account.key().project(),
-            Self::SignedJwt(signer) => signer.project(),
-            _ => None,
-        }
-    }
-
-    /// Whether both would sign alike: then one replaces the other without an exchange.
-    pub fn same_as(&self, other: &Self) -> bool {
-        self == other
-    }
-}
-
-/// STS gives a token that does less than the one it is given (credential access boundary).
-async fn downscoped(source: &CredentialName, rules: &[Rule], exchange: &Exchange) -> Result<Token, FetchError> {
-    let parent = exchange.parent(source).await?;
-    let trade = sts::Trade {
-        subject_token: &parent.secret,
-        subject_token_type: sts::ACCESS_TOKEN,
-        audience: None,
-        scope: None,
-        options: Some(sts::boundary(rules)),
-        inherits: Some(exchange.clock.now().until(parent.expires())),
-    };
-    trade.token(exchange).await
-}
-
-/// `config` lets no such want through.
-fn not_of_this_kind(want: &Want) -> FetchError {
-    let message = format!("this kind of credential gives no {} token", want.label());
-    FetchError::new(Class::Configuration, Reason::InvalidRequest, message)
 }
 
 /// A token as the endpoint gave it.

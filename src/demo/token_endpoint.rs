@@ -85,7 +85,8 @@ async fn judged(
 ) -> Result<Response<Body>, Refusal> {
     let form = Limited::new(request.into_body(), MAX_BODY).collect().await;
     let form = form.map_err(|_| Refusal::new("invalid_request", "Bad Request"))?.to_bytes();
-    if field(&form, "grant_type").as_deref() == Some("refresh_token") {
+    let has_people = !lock(&state.identities).people.is_empty();
+    if has_people && field(&form, "grant_type").as_deref() == Some("refresh_token") {
         return Ok(identities::refreshed(&form, state));
     }
     if field(&form, "grant_type").as_deref() != Some(GRANT_TYPE) {

@@ -249,30 +249,38 @@ impl Tokens {
 /// Gives derived credentials the tokens of those that they are derived from.
 struct Siblings(Weak<Inner>);
 
+impl Siblings {
+    fn handle(&self, name: &CredentialName) -> Option<Handle> {
+        Tokens { inner: self.0.upgrade()? }.handle(name, &Want::Access)
+    }
+}
+
 impl Parents for Siblings {
     fn access(&self, name: &CredentialName) -> BoxFuture<'_, Result<Token, FetchError>> {
-        let tokens = self.0.upgrade().map(|inner| Tokens { inner });
-        let handle = tokens.and_then(|tokens| tokens.handle(name, &Want::Access));
-        let name = name.clone();
+        let (handle, name) = (self.handle(name), name.clone());
         Box::pin(async move {
             let none = |why: &str| {
                 FetchError::transient(Reason::NoSource, format!("the credential '{name}' has no token: {why}"))
             };
             let handle = handle.ok_or_else(|| none("it was removed from the configuration"))?;
             let bearer = handle.wait(WAIT_FOR_PARENT).await.map_err(|unavailable| none(&unavailable.message))?;
-            let secret = Secret::new(bearer.bare.as_bytes());
-            Ok(Token { secret, sent: bearer.issued, lifetime: bearer.issued.until(bearer.expires) })
+            Ok(as_token(&bearer))
         })
     }
 
-    fn refused(&self, name: &CredentialName) {
-        let tokens = self.0.upgrade().map(|inner| Tokens { inner });
-        if let Some(handle) = tokens.and_then(|tokens| tokens.handle(name, &Want::Access))
-            && let Some(bearer) = handle.current()
-        {
-            handle.suspect(bearer.generation);
-        }
+    fn another(&self, name: &CredentialName) -> BoxFuture<'_, Option<Token>> {
+        let handle = self.handle(name);
+        Box::pin(async move {
+            let handle = handle?;
+            let refused = handle.current()?.generation;
+            handle.renewed(refused, WAIT_FOR_PARENT).await.map(|bearer| as_token(&bearer))
+        })
     }
+}
+
+fn as_token(bearer: &Bearer) -> Token {
+    let secret = Secret::new(bearer.bare.as_bytes());
+    Token { secret, sent: bearer.issued, lifetime: bearer.issued.until(bearer.expires) }
 }
 
 /// Less than an exchange takes at most, so that both fit into a request's patience.
