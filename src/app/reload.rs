@@ -108,8 +108,10 @@ impl Follower {
     pub async fn start(mut self) -> (Sidecar, Self) {
         let mut probes = Probes::default();
         loop {
-            let mut wait = None;
-            let problems = match (self.hindrance)().map_or_else(|| self.read(), |hindrance| Err(vec![hindrance])) {
+            // Nothing tells of its end.
+            let hindrance = (self.hindrance)();
+            let mut wait = hindrance.is_some().then_some(RETRY);
+            let problems = match hindrance.map_or_else(|| self.read(), |hindrance| Err(vec![hindrance])) {
                 Ok(good) => match self.try_start(&good, &mut probes).await {
                     Ok(sidecar) => {
                         self.note_started(&sidecar, good);
@@ -122,9 +124,6 @@ impl Follower {
                 },
                 Err(problems) => problems,
             };
-            if (self.hindrance)().is_some() {
-                wait = Some(RETRY);
-            }
             self.ground.ready.wait_for("config", problems.join("; "));
             if self.is_news(&problems) {
                 for problem in &problems {

@@ -52,7 +52,7 @@ async fn run(args: &RunArgs, log: &Logs) -> anyhow::Result<()> {
 
 /// Why a start would be in vain: whoever is seen here has our user id and another container.
 fn neighbour() -> Option<String> {
-    let beside = neighbours::beside(std::process::id(), &neighbours::look().ok()?)?;
+    let beside = neighbours::look().ok()??;
     Some(format!(
         "process {} of another container has our user id {} and could read the key (shareProcessNamespace): give the \
          sidecar a user id of its own, or set --shared-processes=warn",
@@ -62,7 +62,7 @@ fn neighbour() -> Option<String> {
 
 /// The application starts after its sidecar, when there is nothing left to refuse.
 async fn tell_of_neighbours(clock: Clock) {
-    loop {
+    while neighbours::can_be().is_ok_and(|can_be| can_be) {
         if let Some(neighbour) = neighbour() {
             tracing::error!("{neighbour}");
             return;

@@ -73,21 +73,23 @@ fn ports(running: &config::Settings) -> Vec<u16> {
 /// Processes of one UID that see each other: the key is in the reach of the other one, at the latest while the sidecar
 /// starts and has not closed itself yet.
 fn shared_processes(pod: &Value, settings: &Settings, found: &mut Findings) {
-    if pod["spec"]["shareProcessNamespace"] != true {
-        return;
-    }
-    const SUBJECT: &str = "spec.shareProcessNamespace";
     // Where the platform chooses the UID, it is one for all containers of a pod.
     let is_shared =
         settings.user.is_none() || pod::all(pod).iter().any(|container| has_our_user(pod, container, settings));
-    match (is_shared, settings.shared_processes) {
-        (false, _) => found.warn(SUBJECT, "containers can see and end the sidecar's process, want false", DOCS),
-        (true, Strictness::Warn) => {
-            found.warn(SUBJECT, "a container with the sidecar's UID can read the key, want false", DOCS);
+    for field in ["shareProcessNamespace", "hostPID"] {
+        if pod["spec"][field] != true {
+            continue;
         }
-        (true, Strictness::Deny) => {
-            let message = "a container with the sidecar's UID can read the key, want false, or another UID";
-            found.error(SUBJECT, message, DOCS);
+        let subject = format!("spec.{field}");
+        match (is_shared, settings.shared_processes) {
+            (false, _) => found.warn(subject, "containers can see and end the sidecar's process, want false", DOCS),
+            (true, Strictness::Warn) => {
+                found.warn(subject, "a container with the sidecar's UID can read the key, want false", DOCS);
+            }
+            (true, Strictness::Deny) => {
+                let message = "a container with the sidecar's UID can read the key, want false, or another UID";
+                found.error(subject, message, DOCS);
+            }
         }
     }
 }

@@ -100,11 +100,12 @@ resources:
 {{- end -}}
 {{- $uid := .settings.user -}}
 {{- $pod := default dict .spec.securityContext -}}
-{{- $shares := and .spec.shareProcessNamespace (eq .settings.sharedProcesses "deny") -}}
+{{- $shared := ternary "hostPID" "shareProcessNamespace" (default false .spec.hostPID) -}}
+{{- $shares := and (get .spec $shared) (eq .settings.sharedProcesses "deny") -}}
 {{- range concat (default list .spec.initContainers) (default list .spec.containers) -}}
 {{- $user := get (mergeOverwrite (dict) $pod (default dict .securityContext)) "runAsUser" -}}
 {{- if and $shares (or (not $uid) (eq (toString $user) (toString $uid))) -}}
-{{- fail "bearerd.inject: spec.shareProcessNamespace: a container with the sidecar's UID can read the key, want false, or another UID" -}}
+{{- fail (printf "bearerd.inject: spec.%s: a container with the sidecar's UID can read the key, want false, or another UID" $shared) -}}
 {{- end -}}
 {{- if eq .name "bearerd" -}}
 {{- fail "bearerd.inject: spec.containers: 'bearerd' is the sidecar's name, want another name for a container of your own" -}}

@@ -57,18 +57,21 @@ fn refusals() -> Vec<Case> {
         ),
         ("", app("volumeMounts", json!([{"mountPath": "/var/run/bearerd"}])), "spec.containers[0].volumeMounts: "),
     ];
-    cases.push(("", sharing(14180), "spec.shareProcessNamespace: a container with"));
-    cases.push(("user: 7\n", sharing(7), "spec.shareProcessNamespace: a container with"));
-    cases.push(("user: null\n", sharing(1000), "spec.shareProcessNamespace: a container with"));
+    for field in ["shareProcessNamespace", "hostPID"] {
+        let start = if field == "hostPID" { "spec.hostPID: a container" } else { "spec.shareProcessNamespace: a container" };
+        cases.push(("", sharing(field, 14180), start));
+        cases.push(("user: 7\n", sharing(field, 7), start));
+        cases.push(("user: null\n", sharing(field, 1000), start));
+    }
     cases.extend(ports());
     cases.extend(of_annotations());
     cases
 }
 
-/// A pod whose processes see each other, one of them with this UID.
-fn sharing(user: u64) -> Value {
+/// A pod whose processes see each other by this field, one of them with this UID.
+fn sharing(field: &str, user: u64) -> Value {
     pod(|pod| {
-        pod["spec"]["shareProcessNamespace"] = json!(true);
+        pod["spec"][field] = json!(true);
         pod["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": user});
     })
 }
@@ -154,7 +157,13 @@ fn warnings() -> Vec<Case> {
     let projected = json!({"name": "v", "projected": {"sources": [{"secret": {"name": "key"}}]}});
     vec![
         ("", spec("shareProcessNamespace", json!(true)), "spec.shareProcessNamespace: containers can see"),
-        ("sharedProcesses: warn\nuser: null\n", sharing(1000), "spec.shareProcessNamespace: a container with"),
+        ("", spec("hostPID", json!(true)), "spec.hostPID: containers can see"),
+        (
+            "sharedProcesses: warn\nuser: null\n",
+            sharing("shareProcessNamespace", 1000),
+            "spec.shareProcessNamespace: a container with",
+        ),
+        ("sharedProcesses: warn\n", sharing("hostPID", 14180), "spec.hostPID: a container with"),
         ("", spec("securityContext", json!({"runAsUser": 14180})), "spec.containers[0].securityContext.runAsUser: "),
         (
             "user: 7\n",
