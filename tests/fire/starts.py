@@ -14,20 +14,23 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def neighbour(world, full):
-    """A process of another container with our user id, seen in a shared namespace: nothing starts until it has gone."""
+    """A process of another container with our user id, seen in a shared namespace: nothing starts until it has gone.
+    Another process of our own container, as probes are, is none."""
     del full
     world.sidecar.kill()
-    other = None
+    other = probe = None
     # Another user's, as a pod's first process is.
     first = ["setpriv", "--reuid=65535", "--clear-groups", "sleep", "infinity"]
     namespace = subprocess.Popen(["unshare", "--pid", "--mount-proc", "--fork", *first], start_new_session=True)
     try:
-        children = pathlib.Path(f"/proc/{namespace.pid}/task/{namespace.pid}/children")
-        inside = until("first process of the namespace", lambda: children.read_text().split())[0]
+        inside = until("first process of the namespace", lambda: child(namespace))
         until("its user", lambda: "Uid:\t65535" in pathlib.Path(f"/proc/{inside}/status").read_text())
         # As a container runtime joins a pod's namespace: the parent stays outside, so that inside it is 0.
         join = ["nsenter", "--target", inside, "--pid", "--mount"]
-        other = subprocess.Popen([*join, "sleep", "infinity"], start_new_session=True)
+        # A container has mounts of its own; what is started in ours later has ours.
+        other = subprocess.Popen([*join, "unshare", "--mount", "sleep", "infinity"], start_new_session=True)
+        until("its mounts", lambda: child(other) and mounts(child(other)) != mounts(inside))
+        probe = subprocess.Popen([*join, "sleep", "infinity"], start_new_session=True)
         one = world.sidecar
         with one.output.open("wb") as output:
             one.process = subprocess.Popen(
@@ -43,9 +46,9 @@ def neighbour(world, full):
             return "has our user id" in one.output.read_text()
 
         until("refusal", refuses)
-        probe = starting(world)
-        if "--shared-processes=warn" not in probe:
-            raise Red(f"/startupz said {probe!r}")
+        said = starting(world)
+        if "--shared-processes=warn" not in said:
+            raise Red(f"/startupz said {said!r}")
         with contextlib.suppress(OSError):
             world.ask()
             raise Red("it served beside a neighbour of its own user id")
@@ -56,13 +59,23 @@ def neighbour(world, full):
             raise Red("no answer with the neighbour gone")
         return "nothing started beside a process of the same user id, and all of it once that had gone"
     finally:
-        if other is not None:
-            end(other)
+        for process in (other, probe):
+            if process is not None:
+                end(process)
         # With its first process the namespace ends, and everything in it.
         end(namespace)
         end(world.sidecar.process)
         world.again()
         world.sidecar.command("ready", "--wait", "10s")
+
+
+def child(process):
+    """The id of the one child of a process, as soon as there is one."""
+    return pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().strip()
+
+
+def mounts(pid):
+    return os.readlink(f"/proc/{pid}/ns/mnt")
 
 
 def starting(world):

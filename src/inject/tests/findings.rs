@@ -163,7 +163,7 @@ fn warnings() -> Vec<Case> {
             sharing("shareProcessNamespace", 1000),
             "spec.shareProcessNamespace: a container with",
         ),
-        ("sharedProcesses: warn\n", sharing("hostPID", 14180), "spec.hostPID: a container with"),
+        ("sharedProcesses: warn\nuser: null\n", sharing("hostPID", 14180), "spec.hostPID: a container with"),
         ("", spec("securityContext", json!({"runAsUser": 14180})), "spec.containers[0].securityContext.runAsUser: "),
         (
             "user: 7\n",
