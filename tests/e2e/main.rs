@@ -22,6 +22,7 @@ mod connect;
 mod credentials;
 mod derived;
 mod drain;
+mod echo;
 mod exchange;
 mod expect;
 mod floods;

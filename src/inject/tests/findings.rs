@@ -58,7 +58,8 @@ fn refusals() -> Vec<Case> {
         ("", app("volumeMounts", json!([{"mountPath": "/var/run/bearerd"}])), "spec.containers[0].volumeMounts: "),
     ];
     for field in ["shareProcessNamespace", "hostPID"] {
-        let start = if field == "hostPID" { "spec.hostPID: a container" } else { "spec.shareProcessNamespace: a container" };
+        let start =
+            if field == "hostPID" { "spec.hostPID: a container" } else { "spec.shareProcessNamespace: a container" };
         cases.push(("", sharing(field, 14180), start));
         cases.push(("user: 7\n", sharing(field, 7), start));
         cases.push(("user: null\n", sharing(field, 1000), start));
