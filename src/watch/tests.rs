@@ -199,6 +199,7 @@ fn a_look_is_bounded_and_survives_odd_files() {
     fs::write(path("big"), vec![b'x'; 64 * 1024 + 1]).unwrap();
     fs::write(path("fits"), vec![b'x'; 64 * 1024]).unwrap();
     symlink("nowhere", path("dangling")).unwrap();
+    symlink("loop", path("loop")).unwrap();
     symlink("/proc/self/mem", path("odd")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
     rustix::fs::mknodat(
@@ -216,6 +217,7 @@ fn a_look_is_bounded_and_survives_odd_files() {
         ("big", Some(Unread::TooLarge)),
         ("dangling", Some(Unread::Missing)),
         ("fits", None),
+        ("loop", Some(Unread::Other)),
         ("odd", Some(Unread::Other)),
         ("pipe", Some(Unread::NotAFile)),
         ("socket", Some(Unread::NotAFile)),

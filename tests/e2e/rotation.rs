@@ -92,16 +92,8 @@ async fn files_that_are_no_key_keep_the_last_good_one() {
     let stranger = KeyFile::generate("stranger@demo-project.iam.gserviceaccount.com", PROJECT).unwrap();
     let mut client = bed.client(Door::InterceptH2, STORAGE).await;
     assert_eq!(client.call(get("/echo")).await.status(), 200);
-    let bad = [
-        String::new(),
-        good[..good.len() / 2].to_owned(),
-        "{}".to_owned(),
-        "not json at all".to_owned(),
-        good.replace("service_account", "authorized_user"),
-        good.replace("BEGIN PRIVATE", "BEGIN PUBLIC"),
-        good.replace("https://oauth2.googleapis.com/token", "https://evil.test/token"),
-        stranger.json(),
-    ];
+    let bad: Vec<String> = hostile(&good).into_iter().chain([stranger.json()]).collect();
+    assert!(bad.len() >= 40);
     for (number, content) in bad.into_iter().enumerate() {
         let before = (trouble(&bed), bed.google.exchange_count());
         bed.publish(&format!("..bad{number}"), &[("key.json", content)]);
@@ -114,6 +106,63 @@ async fn files_that_are_no_key_keep_the_last_good_one() {
     in_use(&bed, &second).await;
     assert_eq!(client.call(get("/echo")).await.status(), 200);
     assert_eq!(bed.last().token.unwrap().key_id, second.key_id);
+}
+
+/// What people, templates and attackers put in the place of a good key file.
+fn hostile(good: &str) -> Vec<String> {
+    let cut = |keep: usize| good.chars().take(keep).collect::<String>();
+    let length = good.trim_end().chars().count();
+    let mut files: Vec<String> = [
+        "",
+        " \r\n",
+        "\u{feff}",
+        "{}",
+        "[]",
+        "null",
+        "\"x\"",
+        "7",
+        "not json at all",
+        "<html></html>",
+        "{{ .Values.key }}",
+    ]
+    .map(str::to_owned)
+    .into();
+    files.extend([
+        cut(length / 2),
+        cut(length - 1),
+        cut(1),
+        format!("{good}{good}"),
+        format!("[{good}]"),
+        "\0".repeat(2400),
+    ]);
+    files.extend([good.replace("\\n", "\n"), " ".repeat(64 * 1024 + 1), "[".repeat(30_000)]);
+    let types =
+        ["authorized_user", "external_account", "external_account_authorized_user", "impersonated_service_account"];
+    files.extend(types.iter().chain(&["gdch_service_account", ""]).map(|other| good.replace("service_account", other)));
+    let labels = ["PUBLIC KEY", "ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY", "CERTIFICATE", "RSA PRIVATE KEY"];
+    files.extend(labels.map(|label| good.replace("PRIVATE KEY", label)));
+    let fields = ["type", "private_key", "client_email"];
+    files.extend(fields.map(|field| good.replacen(&format!("\"{field}\""), "\"other\"", 1)));
+    files.extend(fields.map(|field| good.replacen('{', &format!("{{\"{field}\": \"x\","), 1)));
+    let endpoint = "https://oauth2.googleapis.com/token";
+    let endpoints = [
+        "https://evil.test/token",
+        "http://oauth2.googleapis.com/token",
+        "https://oauth2.googleapis.com.evil.test/token",
+    ];
+    files.extend(endpoints.map(|other| good.replace(endpoint, other)));
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(good).unwrap();
+    let keys = [
+        include_str!("../data/rsa-1024.pem"),
+        include_str!("../data/ec-p256.pem"),
+        include_str!("../data/ed25519.pem"),
+    ];
+    files.extend(keys.map(|pem| {
+        let mut fields = fields.clone();
+        fields.insert("private_key".to_owned(), pem.into());
+        serde_json::to_string(&fields).unwrap()
+    }));
+    files
 }
 
 /// Key files refused so far, and exchanges that failed.
