@@ -32,20 +32,29 @@ def neighbour(world, full):
         until("its mounts", lambda: child(other) and mounts(child(other)) != mounts(inside))
         probe = subprocess.Popen([*join, "sleep", "infinity"], start_new_session=True)
         one = world.sidecar
-        with one.output.open("wb") as output:
-            one.process = subprocess.Popen(
-                [*join, one.binary, "run", "--config", one.config],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=one.plain_environment(),
-                start_new_session=True,
-            )
 
-        def refuses():
+        def start(*flags):
+            with one.output.open("wb") as output:
+                one.process = subprocess.Popen(
+                    [*join, one.binary, "run", "--config", one.config, *flags],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=one.plain_environment(),
+                    start_new_session=True,
+                )
+
+        def told():
             return "has our user id" in one.output.read_text()
 
-        until("refusal", refuses)
+        start("--shared-processes=warn")
+        one.command("ready", "--wait", "10s")
+        until("warning", told)
+        if world.ask() != 200:
+            raise Red("no answer although it was told to start")
+        end(one.process)
+        start()
+        until("refusal", told)
         said = starting(world)
         if "--shared-processes=warn" not in said:
             raise Red(f"/startupz said {said!r}")
@@ -57,7 +66,7 @@ def neighbour(world, full):
         one.command("ready", "--wait", "10s")
         if world.ask() != 200:
             raise Red("no answer with the neighbour gone")
-        return "nothing started beside a process of the same user id, and all of it once that had gone"
+        return "nothing started beside a process of the same user id, unless told to, and all of it once that had gone"
     finally:
         for process in (other, probe):
             if process is not None:
