@@ -12,7 +12,7 @@
 //! net
 //! credential watch
 //! token policy
-//! proxy metadata_server token_api admin
+//! proxy mqtt metadata_server token_api admin
 //! config
 //! environment app
 //! check
@@ -35,6 +35,7 @@ pub mod file;
 pub mod inject;
 pub mod metadata_server;
 pub mod metrics;
+pub mod mqtt;
 pub mod neighbours;
 pub mod net;
 pub mod policy;

@@ -27,9 +27,12 @@ const MAY_EXPOSE: [&str; 7] = [
 /// Who may name the place where a credential is written on application traffic.
 const MAY_WRITE_AUTHORIZATION: [&str; 2] = ["proxy/headers.rs", "proxy/upstream.rs"];
 
-/// Who may take a token's value: the writer above, the metadata door, which gives it away only in mode `token`, and the
-/// token API, which gives away what is listed.
-const MAY_TAKE_TOKENS: [&str; 3] = ["proxy/headers.rs", "app/identity.rs", "token_api/supply.rs"];
+/// Who may take a token's value: the writer above, the MQTT door's, the metadata door, which gives it away only in mode
+/// `token`, and the token API, which gives away what is listed.
+const MAY_TAKE_TOKENS: [&str; 4] = ["proxy/headers.rs", "mqtt/login.rs", "app/identity.rs", "token_api/supply.rs"];
+
+/// Who may speak something other than HTTP on a connection that proved its name.
+const MAY_SPEAK: [&str; 2] = ["net/verified.rs", "mqtt/login.rs"];
 
 #[test]
 fn modules_only_use_what_stands_lower() {
@@ -79,6 +82,22 @@ fn one_function_writes_credentials() {
         }
     }
     assert_eq!(definitions, 1);
+}
+
+/// MQTT has no header to write a credential into: there it is CONNECT, and the proof is taken apart in the same function.
+#[test]
+fn one_place_puts_tokens_into_mqtt() {
+    let mut writers = 0;
+    for (file, text) in sources() {
+        let code = product_code(&text);
+        if code.contains("into_io(") {
+            assert!(is_one_of(&file, &MAY_SPEAK), "{} takes the stream of a proven connection", file.display());
+        }
+        if file.starts_with("mqtt") {
+            writers += code.matches("token.bare").count() + code.matches("token.header").count();
+        }
+    }
+    assert_eq!(writers, 1);
 }
 
 #[test]

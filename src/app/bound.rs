@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 
 use super::Listeners;
-use crate::net::listener::{Full, Listener};
+use crate::{
+    mqtt,
+    net::listener::{Full, Listener},
+};
 
 /// Where a sidecar listens; `None` where it does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,10 +32,12 @@ pub(super) struct Bound {
     pub(super) token_api: Option<Listener>,
     pub(super) health: Option<Listener>,
     pub(super) control: Option<Listener>,
+    /// In the order of their entries.
+    pub(super) mqtt: Vec<Listener>,
 }
 
 impl Bound {
-    pub(super) fn bind(listeners: &Listeners, most_clients: usize) -> anyhow::Result<Self> {
+    pub(super) fn bind(listeners: &Listeners, mqtt: &[mqtt::Settings], most_clients: usize) -> anyhow::Result<Self> {
         let one = |name: &str, address: Option<SocketAddr>, most: usize, full: Full| {
             address
                 .map(|address| {
@@ -41,7 +46,12 @@ impl Bound {
                 })
                 .transpose()
         };
+        let door = |(index, settings): (usize, &mqtt::Settings)| {
+            Listener::bind(settings.listen, MOST_LOCAL, Full::EndsIdle)
+                .with_context(|| format!("mqtt[{index}].listen: cannot listen on {}", settings.listen))
+        };
         Ok(Self {
+            mqtt: mqtt.iter().enumerate().map(door).collect::<anyhow::Result<_>>()?,
             proxy: one("proxy", listeners.proxy, most_clients, Full::EndsIdle)?,
             metadata: one("metadata", listeners.metadata, MOST_LOCAL, Full::EndsOldest)?,
             token_api: one("tokenApi", listeners.token_api, MOST_LOCAL, Full::EndsOldest)?,
@@ -63,7 +73,13 @@ impl Bound {
 
     pub(super) fn ports(&self) -> Vec<u16> {
         let Addresses { proxy, metadata, token_api, health, control } = self.addresses();
-        [proxy, metadata, token_api, health, control].into_iter().flatten().map(|address| address.port()).collect()
+        let listeners = [proxy, metadata, token_api, health, control].into_iter().flatten();
+        listeners.chain(self.mqtt()).map(|address| address.port()).collect()
+    }
+
+    /// Where the MQTT doors are, in the order of their entries.
+    pub(super) fn mqtt(&self) -> Vec<SocketAddr> {
+        self.mqtt.iter().map(Listener::address).collect()
     }
 }
 

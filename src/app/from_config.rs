@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::{Listeners, Metadata, Settings, Upstream, WaitFor, limits, trust};
 use crate::{
     config::{self, MetadataMode},
+    mqtt,
     net::{dial, parent::ParentProxy},
     policy::Policy,
     tls, token,
@@ -41,6 +42,7 @@ pub fn settings(config: &config::Settings) -> anyhow::Result<Settings> {
             health: config.listeners.health,
             control: config.listeners.control,
         },
+        mqtt: mqtt(config),
         most_clients: limits::most_clients(),
         metadata: match config.metadata {
             MetadataMode::Off => Metadata::Off,
@@ -57,6 +59,21 @@ pub fn settings(config: &config::Settings) -> anyhow::Result<Settings> {
         drain: config.drain,
         log_level: Some(config.log_level.as_str().to_owned()),
     })
+}
+
+/// What the credential is for is what the broker gets: configuration has no door without such a thing.
+fn mqtt(config: &config::Settings) -> Vec<mqtt::Settings> {
+    let door = |entry: &config::MqttSettings| {
+        let spec = config.credentials.iter().find(|spec| spec.name.as_str() == entry.credential)?;
+        Some(mqtt::Settings {
+            listen: entry.listen,
+            upstream: entry.upstream.clone(),
+            credential: spec.name.clone(),
+            want: spec.first_want()?,
+            username: entry.username.clone(),
+        })
+    };
+    config.mqtt.iter().filter_map(door).collect()
 }
 
 /// The policy.

@@ -33,7 +33,8 @@ use crate::{
     clock::{Clock, Wall},
     metadata_server,
     metrics::Metrics,
-    net::{dial::SharedDialer, pool::Pool},
+    mqtt,
+    net::{dial::SharedDialer, listener::Listener, pool::Pool, verified::TlsPolicies},
     policy::Placeholder,
     proxy::{Live, Parts, Proxy},
     ready::Readiness,
@@ -78,6 +79,7 @@ pub struct Sidecar {
 struct Shared {
     ground: Ground,
     addresses: Addresses,
+    mqtt: Vec<SocketAddr>,
     started: Wall,
     settings: watch::Sender<Arc<Settings>>,
     live: watch::Sender<Arc<Live>>,
@@ -111,22 +113,23 @@ impl Sidecar {
     /// When a listener cannot be bound or the roots cannot be read. A bad key or an unwritable trust folder is no
     /// error: it shows on `/startupz`.
     pub fn start(settings: Settings, ground: Ground) -> anyhow::Result<Self> {
-        let bound = bound::Bound::bind(&settings.listeners, settings.most_clients)?;
+        let mut bound = bound::Bound::bind(&settings.listeners, &settings.mqtt, settings.most_clients)?;
         let (tls, dialer) = upstream(&settings.upstream, ground.clock)?;
         dialer.own_ports(bound.ports());
         let observer = Arc::new(parts::observer(&ground));
         let tokens = parts::tokens(&settings, &ground, &dialer, &tls, &observer);
-        let pool = Pool::new(dialer.clone(), tls, &ground.tasks, ground.clock);
+        let pool = Pool::new(dialer.clone(), tls.clone(), &ground.tasks, ground.clock);
         let _ = observer.pool.set(pool.clone());
         let live = watch::Sender::new(Arc::new(parts::live(&settings, &tokens)));
         let trust = parts::trust(&settings, &ground);
-        let addresses = bound.addresses();
+        let (addresses, mqtt) = (bound.addresses(), bound.mqtt());
         let handouts = Handouts::new(&tokens, &ground);
         handouts.apply(&settings.tokens);
         let shared = Arc::new(Shared {
             started: ground.clock.wall(),
             ground,
             addresses,
+            mqtt,
             settings: watch::Sender::new(Arc::new(settings)),
             live,
             tokens,
@@ -135,6 +138,7 @@ impl Sidecar {
             trust,
             config_notes: std::sync::Mutex::default(),
         });
+        shared.serve_mqtt(std::mem::take(&mut bound.mqtt), &dialer, &tls);
         shared.serve(bound, pool, dialer);
         shared.announce();
         Ok(Self { shared })
@@ -143,6 +147,11 @@ impl Sidecar {
     /// Where it listens.
     pub fn addresses(&self) -> Addresses {
         self.shared.addresses
+    }
+
+    /// Where its MQTT doors are, in the order of their entries.
+    pub fn mqtt_addresses(&self) -> &[SocketAddr] {
+        &self.shared.mqtt
     }
 
     /// Takes new settings into use without a restart: credentials, routes, entries of `tokens`, refresh, drain. Returns what has to wait
@@ -252,6 +261,25 @@ impl Shared {
         }
     }
 
+    fn serve_mqtt(&self, listeners: Vec<Listener>, dialer: &SharedDialer, tls: &TlsPolicies) {
+        let ground = &self.ground;
+        for (listener, settings) in listeners.into_iter().zip(&self.settings.borrow().mqtt) {
+            let door = mqtt::Door::new(mqtt::Parts {
+                settings: settings.clone(),
+                tokens: self.tokens.clone(),
+                dialer: dialer.clone(),
+                tls: tls.plain.clone(),
+                tasks: ground.tasks.clone(),
+                clock: ground.clock,
+                metrics: ground.metrics.clone(),
+            });
+            ground.tasks.spawn(listener.run(ground.tasks.clone(), move |stream, seat| {
+                let door = door.clone();
+                async move { door.serve(stream, seat).await }
+            }));
+        }
+    }
+
     fn placeholder(&self) -> Placeholder {
         // Without trust files nothing is intercepted, so one that is lost at the next start harms nobody.
         let made = || Placeholder::new(format!("{:032x}", rand::random::<u128>()));
@@ -295,6 +323,7 @@ impl Shared {
             token_api = show(token_api),
             health = show(health),
             control = show(control),
+            mqtt = self.mqtt.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             version = env!("CARGO_PKG_VERSION"),
             "listening"
         );

@@ -32,7 +32,8 @@ pub fn upstream(settings: &Upstream, clock: Clock) -> anyhow::Result<(TlsPolicie
     let roots = tls::client_roots(settings.extra_roots.as_deref()).context("upstream.extraRoots")?;
     let policies = TlsPolicies {
         any: tls::client_config(roots.clone(), &[tls::H2, tls::HTTP11])?,
-        http1: tls::client_config(roots, &[tls::HTTP11])?,
+        http1: tls::client_config(roots.clone(), &[tls::HTTP11])?,
+        plain: tls::client_config(roots, &[])?,
     };
     let dialer = Dialer::new(Resolver::system(clock), settings.dial.clone());
     Ok((policies, Arc::new(dialer)))

@@ -143,7 +143,8 @@ impl Follower {
         let Good { settings, ignored, .. } = good;
         if probes.served.is_some() {
             // Their port is one of those that the sidecar takes: it is given up only when the others are free.
-            Bound::bind(&Listeners { health: None, ..settings.listeners }, settings.most_clients)?;
+            let others = Listeners { health: None, ..settings.listeners };
+            Bound::bind(&others, &settings.mqtt, settings.most_clients)?;
             probes.end().await;
         }
         self.note_level(settings);

@@ -4,6 +4,7 @@ use super::Settings;
 use crate::{
     credential::Reason,
     metrics::Metrics,
+    mqtt,
     net::{head_gate, verified::CONNECT_LABELS},
     policy::{DenyReason, PassReason},
     proxy::REFUSAL_LABELS,
@@ -50,10 +51,16 @@ fn refusals() -> impl Iterator<Item = &'static str> {
     let token = Reason::ALL.iter().map(|reason| reason.label()).chain(UNAVAILABLE_LABELS);
     let connections = CONNECT_LABELS.into_iter().chain(AcceptError::LABELS);
     let handed_out = token_api::Refusal::ALL.iter().map(|refusal| refusal.label()).chain([token_api::SHORT_LIVED]);
-    policy.chain(gate).chain(token).chain(connections).chain(REFUSAL_LABELS).chain(handed_out)
+    policy
+        .chain(gate)
+        .chain(token)
+        .chain(connections)
+        .chain(REFUSAL_LABELS)
+        .chain(handed_out)
+        .chain(mqtt::REFUSAL_LABELS)
 }
 
-const DOORS: [&str; 7] = ["proxy", "intercept", "tunnel", "metadata", "token_api", "health", "control"];
+const DOORS: [&str; 8] = ["proxy", "intercept", "tunnel", "mqtt", "metadata", "token_api", "health", "control"];
 
 /// As the access log has it.
 const NO_ROUTE: &str = "none";

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::trust;
 use crate::{
-    credential::Spec, net::dial, policy::Policy, secret::Secret, shutdown::DrainSettings, token, token_api::Entry,
+    credential::Spec, mqtt, net::dial, policy::Policy, secret::Secret, shutdown::DrainSettings, token, token_api::Entry,
 };
 
 /// The settings of one sidecar.
@@ -24,6 +24,8 @@ pub struct Settings {
     pub listeners: Listeners,
     /// How many clients' connections may be open at once, tunnels among them.
     pub most_clients: usize,
+    /// The MQTT doors.
+    pub mqtt: Vec<mqtt::Settings>,
     /// What the metadata door gives.
     pub metadata: Metadata,
     /// The tokens that are handed out by name.

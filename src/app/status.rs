@@ -87,10 +87,9 @@ impl Shared {
             ("health", addresses.health),
             ("control", addresses.control),
         ];
-        doors
-            .into_iter()
-            .filter_map(|(door, address)| Some(Listener { door: door.to_owned(), address: address?.to_string() }))
-            .collect()
+        let mqtt = self.mqtt.iter().map(|address| ("mqtt", *address));
+        let open = doors.into_iter().filter_map(|(door, address)| Some((door, address?))).chain(mqtt);
+        open.map(|(door, address)| Listener { door: door.to_owned(), address: address.to_string() }).collect()
     }
 
     fn routes(&self) -> Vec<Route> {

@@ -104,6 +104,8 @@ fn local(settings: Settings, folder: &Path, password: &str) -> Settings {
     Settings {
         // The token API gives real tokens and asks for no password: every user of the machine could have them.
         listeners: Listeners { proxy: any, metadata: any, token_api: None, health: None, control: None },
+        // An MQTT client has no way to show that it may use the credential.
+        mqtt: Vec::new(),
         trust: trust::Settings { public: folder.join("trust"), private: folder.join("private") },
         wait_for: crate::app::WaitFor::Token,
         // The metadata door asks for no password, so what it gives every user of the machine can have.

@@ -8,6 +8,7 @@ use super::Settings;
 pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
     let waits = [
         ("listeners", old.listeners != new.listeners),
+        ("mqtt", old.mqtt != new.mqtt),
         ("metadata.mode", old.metadata != new.metadata),
         ("trust", old.trust != new.trust),
         ("upstream", old.upstream != new.upstream),
@@ -40,8 +41,14 @@ mod tests {
     fn what_is_bound_or_read_once_waits_and_the_rest_does_not() {
         type Change = (&'static str, fn(&mut Settings));
         let old = Settings::default();
-        let changes: [Change; 8] = [
+        let changes: [Change; 9] = [
             ("listeners", |new| new.listeners.proxy = None),
+            ("mqtt", |new| {
+                let upstream = crate::authority::Authority::parse("mqtt.example.com:8883", None).unwrap();
+                let listen = "127.0.0.1:1883".parse().unwrap();
+                let (credential, username) = ("device".to_owned(), "unused".to_owned());
+                new.mqtt.push(super::super::MqttSettings { listen, upstream, credential, username });
+            }),
             ("metadata.mode", |new| new.metadata = super::super::MetadataMode::Off),
             ("trust", |new| new.trust.public = "/elsewhere".into()),
             ("upstream", |new| new.upstream.extra_roots = Some("/roots.pem".into())),

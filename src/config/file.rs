@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     credential,
     cursor::{Cursor, Fields},
+    mqtt::{self, PlacedDoor},
     problem::{Place, Report},
     settings::{
         ConnectTo, EndpointSettings, ListenerSettings, MetadataMode, TrustSettings, UpstreamSettings, default_zone,
@@ -37,6 +38,7 @@ pub(super) struct File {
     pub(super) listener_places: Vec<(&'static str, Place)>,
     pub(super) endpoints: Vec<Placed<EndpointSettings>>,
     pub(super) tokens: Vec<PlacedEntry>,
+    pub(super) mqtt: Vec<PlacedDoor>,
     pub(super) metadata: Option<Placed<MetadataMode>>,
     pub(super) trust: TrustSettings,
     pub(super) upstream: UpstreamSettings,
@@ -57,7 +59,7 @@ pub(super) struct PlacedRoute {
 
 /// Reads the whole file.
 pub(super) fn read(root: &Cursor<'_>, report: &mut Report) -> File {
-    let fields = root.fields(SECTIONS, &["mqtt"], report);
+    let fields = root.fields(SECTIONS, &[], report);
     let mut file = File::default();
     if let Some(section) = fields.optional("credentials") {
         let items = section.items(MOST_CREDENTIALS, report);
@@ -82,6 +84,10 @@ pub(super) fn read(root: &Cursor<'_>, report: &mut Report) -> File {
     if let Some(section) = fields.optional("tokens") {
         let items = section.items(MOST_ENTRIES, report);
         file.tokens = items.iter().filter_map(|item| token_entry::read(item, report)).collect();
+    }
+    if let Some(section) = fields.optional("mqtt") {
+        let items = section.items(MOST_DOORS, report);
+        file.mqtt = items.iter().filter_map(|item| mqtt::read(item, report)).collect();
     }
     if let Some(section) = fields.optional("metadata") {
         let section = section.fields(&["mode"], &[], report);
@@ -236,6 +242,7 @@ const SECTIONS: &[&str] = &[
     "listeners",
     "endpoints",
     "tokens",
+    "mqtt",
     "metadata",
     "trust",
     "upstream",
@@ -273,6 +280,7 @@ pub(super) const MOST_HOSTS: usize = 64;
 pub(super) const MOST_SCOPES: usize = 32;
 pub(super) const MOST_ENDPOINTS: usize = 16;
 pub(super) const MOST_ROUTES: usize = 64;
+const MOST_DOORS: usize = 16;
 const MOST_CREDENTIALS: usize = 16;
 const MOST_METHODS: usize = 16;
 const MOST_PATHS: usize = 64;

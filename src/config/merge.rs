@@ -6,6 +6,7 @@ use super::{
     Flags,
     annotations::Annotations,
     file::{File, LISTENERS, MOST_ENDPOINTS, MOST_ROUTES, Placed, PlacedRoute, default_allow},
+    mqtt,
     problem::{Place, Report, unknown},
     settings::{DEFAULT_KEY, MetadataMode, PolicySettings, Settings, default_credential, default_zone},
     token_entry, tokens, value,
@@ -28,6 +29,7 @@ pub(super) fn merge(file: File, annotations: Annotations, flags: &Flags, reports
     let credentials = credentials(&file, &annotations, flags.key.as_ref(), reports.file);
     let routes = routes(&file, &annotations, &credentials, &allow, reports);
     service_account(&annotations, flags, reports);
+    mqtt::check(&file, flags, &credentials, &allow, reports.file);
     ports(&file, &annotations, reports);
     endpoints(&file, &annotations, &allow, reports);
     let door_is_open = file.listeners.token_api.is_some();
@@ -44,6 +46,7 @@ pub(super) fn merge(file: File, annotations: Annotations, flags: &Flags, reports
         listeners: file.listeners,
         endpoints,
         tokens,
+        mqtt: file.mqtt.into_iter().map(|door| door.settings).collect(),
         metadata,
         trust: file.trust,
         upstream: file.upstream,
@@ -245,7 +248,7 @@ fn check_token(placed: &PlacedRoute, spec: &Spec, report: &mut Report) {
     }
 }
 
-fn check_ceiling(host: &HostPattern, place: &Place, allow: &[HostPattern], report: &mut Report) {
+pub(super) fn check_ceiling(host: &HostPattern, place: &Place, allow: &[HostPattern], report: &mut Report) {
     if !covered(host, allow) {
         let list: Vec<String> = allow.iter().map(ToString::to_string).collect();
         report.problem(
@@ -341,6 +344,10 @@ fn ports(file: &File, annotations: &Annotations, reports: &mut Reports<'_>) {
     for endpoint in &file.endpoints {
         let (port, place) = (endpoint.value.listen.port(), &endpoint.place);
         claim(port, place.path.replace(".upstream", ".listen"), place, &mut taken, reports.file);
+    }
+    for door in &file.mqtt {
+        let place = &door.listen;
+        claim(door.settings.listen.port(), place.path.clone(), place, &mut taken, reports.file);
     }
     for endpoint in &annotations.endpoints {
         let (port, place) = (endpoint.value.listen.port(), &endpoint.place);

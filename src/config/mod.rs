@@ -19,6 +19,7 @@ mod credential;
 mod cursor;
 mod file;
 mod merge;
+mod mqtt;
 mod problem;
 mod settings;
 mod token_entry;
@@ -30,8 +31,8 @@ pub use annotations::{ANNOTATIONS, Annotation, PREFIX, Reader, is_near_miss, loo
 pub use changes::needs_restart;
 pub use problem::{Problem, is_plain, nearest};
 pub use settings::{
-    ConnectTo, EndpointSettings, ListenerSettings, LogLevel, MetadataMode, ParentProxy, PolicySettings, Settings,
-    TrustSettings, UpstreamSettings, WaitFor,
+    ConnectTo, EndpointSettings, ListenerSettings, LogLevel, MetadataMode, MqttSettings, ParentProxy, PolicySettings,
+    Settings, TrustSettings, UpstreamSettings, WaitFor,
 };
 pub use yaml::{Mark, Places};
 

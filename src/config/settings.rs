@@ -29,6 +29,8 @@ pub struct Settings {
     pub endpoints: Vec<EndpointSettings>,
     /// The tokens that are handed out.
     pub tokens: Vec<Entry>,
+    /// Local MQTT ports.
+    pub mqtt: Vec<MqttSettings>,
     /// What the metadata server hands out.
     pub metadata: MetadataMode,
     /// Where trust is published and kept.
@@ -84,6 +86,19 @@ pub struct EndpointSettings {
     pub listen: SocketAddr,
     /// The API it is.
     pub upstream: Authority,
+}
+
+/// One MQTT door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MqttSettings {
+    /// Where, on loopback.
+    pub listen: SocketAddr,
+    /// The broker, spoken to over TLS: a name, and any port.
+    pub upstream: Authority,
+    /// What makes the password.
+    pub credential: String,
+    /// The user that the broker is told.
+    pub username: String,
 }
 
 /// What the metadata server hands out.
@@ -238,6 +253,7 @@ impl Default for Settings {
             listeners: ListenerSettings::default(),
             endpoints: Vec::new(),
             tokens: Vec::new(),
+            mqtt: Vec::new(),
             metadata: MetadataMode::Placeholder,
             trust: TrustSettings::default(),
             upstream: UpstreamSettings::default(),

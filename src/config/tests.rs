@@ -149,7 +149,7 @@ unmatchd: deny
             "bearerd.yaml:17:10: workers: want a number from 1 to 64",
             "bearerd.yaml:18:25: refresh.availability: want a duration from 5m to 55m",
             "bearerd.yaml:19:1: unknown field 'unmatchd', did you mean 'unmatched'? (accepted: credentials, routes, \
-             unmatched, allow, listeners, endpoints, tokens, metadata, trust, upstream, workers, refresh, drain)",
+             unmatched, allow, listeners, endpoints, tokens, mqtt, metadata, trust, upstream, workers, refresh, drain)",
         ]
     );
 }
@@ -191,7 +191,6 @@ fn each_wrong_value_names_its_place_and_what_is_accepted() {
             "credentials: [{name: default, serviceAccountKey: {path: /k, signBlob: yes}}]",
             "signBlob: want off or signedUrl",
         ),
-        ("mqtt: []", "'mqtt' is not in this version"),
         ("unmatched: allow", "unmatched: want pass or deny"),
         ("allow: {hosts: [storage.googleapis.com], accounts: []}", "allow: unknown field 'accounts'"),
         ("listeners: {proxy: 14180}", "listeners.proxy: want 'off' or an address with port"),
@@ -224,6 +223,53 @@ fn each_wrong_value_names_its_place_and_what_is_accepted() {
 }
 
 #[test]
+fn an_mqtt_entry_is_checked_against_credentials_ceiling_and_ports() {
+    for (yaml, expected) in [
+        ("mqtt: [{listen: 1, upstream: 'b.test:1', credential: default, user: a}]", "mqtt[0]: unknown field 'user'"),
+        ("mqtt: [{upstream: 'b.test:1', credential: default}]", "mqtt[0]: missing field 'listen'"),
+        ("mqtt: [{listen: 1, credential: default}]", "mqtt[0]: missing field 'upstream'"),
+        ("mqtt: [{listen: 1, upstream: 'b.test:1'}]", "mqtt[0]: missing field 'credential'"),
+        (
+            "mqtt: [{listen: '0.0.0.0:1', upstream: 'b.test:1', credential: default}]",
+            "mqtt[0].listen: not loopback, want 127.0.0.1",
+        ),
+        ("mqtt: [{listen: 1, upstream: b.test, credential: default}]", "mqtt[0].upstream: no port, want host:port"),
+        (
+            "mqtt: [{listen: 1, upstream: '10.0.0.1:8883', credential: default}]",
+            "mqtt[0].upstream: an address has no certificate to check, want a host name with its port",
+        ),
+        (
+            "mqtt: [{listen: 1, upstream: 'x.run.app:443', credential: default}]",
+            "mqtt[0].upstream: customers' code answers below run.app",
+        ),
+        (
+            "mqtt: [{listen: 1, upstream: 'b.test:1', credential: default}]\nallow: {hosts: [storage.googleapis.com]}",
+            "mqtt[0].upstream: 'b.test' is beyond the hosts a credential may go to (allowed: storage.googleapis.com)",
+        ),
+        (
+            "mqtt: [{listen: 1, upstream: 'b.test:1', credential: devise}]",
+            "mqtt[0].credential: unknown credential 'devise' (accepted: default)",
+        ),
+        (
+            "mqtt: [{listen: 1, upstream: 'b.test:1', credential: d}]\n\
+             credentials: [{name: default, serviceAccountKey: {path: /k}}, \
+             {name: d, signedJwt: {path: /k, preset: fleetEngineDriver}}]",
+            "mqtt[0].credential: the credential has parameters (vehicleId), which no client gives, want one without",
+        ),
+        (
+            "mqtt: [{listen: 14180, upstream: 'b.test:1', credential: default}]",
+            "mqtt[0].listen: port 14180 is that of listeners.proxy too",
+        ),
+        (
+            "mqtt: [{listen: 1, upstream: 'b.test:1', credential: default, username: ''}]",
+            "mqtt[0].username: want 1 to 512 bytes of text",
+        ),
+    ] {
+        assert_wrong(yaml, expected);
+    }
+}
+
+#[test]
 fn every_field_arrives() {
     let yaml = r#"
 credentials:
@@ -244,6 +290,7 @@ routes:
 unmatched: deny
 listeners: {proxy: "127.0.0.1:0", metadata: "[::1]:0", transparent: off, tokenApi: off, health: "0.0.0.0:0", control: off}
 endpoints: [{listen: 0, upstream: PubSub.googleapis.com.}]
+mqtt: [{listen: 0, upstream: "Mqtt.Example.com.:8883", credential: other}]
 metadata: {mode: token}
 trust: {public: /a, private: /b}
 upstream:
@@ -277,6 +324,9 @@ drain: {linger: 0s, deadline: 1m30s}
     assert_eq!((listeners.transparent, listeners.token_api, listeners.control), (None, None, None));
     assert_eq!(settings.endpoints[0].listen.to_string(), "127.0.0.1:0");
     assert_eq!(settings.endpoints[0].upstream.to_string(), "pubsub.googleapis.com:443");
+    let door = &settings.mqtt[0];
+    assert_eq!((door.upstream.to_string().as_str(), door.username.as_str()), ("mqtt.example.com:8883", "unused"));
+    assert_eq!((door.listen.to_string().as_str(), door.credential.as_str()), ("127.0.0.1:0", "other"));
     assert_eq!(settings.metadata, MetadataMode::Token);
     assert_eq!((settings.trust.public, settings.trust.private), ("/a".into(), "/b".into()));
     assert_eq!(settings.upstream.extra_roots, Some("/etc/corp.pem".into()));

@@ -108,6 +108,25 @@ pub(super) fn endpoint_upstream(text: &str) -> Parsed<Authority> {
     }
 }
 
+/// A broker: a name with its port. The certificate is checked for the name, which an address does not have.
+pub(super) fn broker(text: &str) -> Parsed<Authority> {
+    let want = "want a host name with its port such as mqtt.example.com:8883";
+    let authority = Authority::parse(text, None).map_err(|error| error.to_string())?;
+    match authority.target {
+        Target::Name(_) => Ok(authority),
+        Target::Ip(_) => Err(format!("an address has no certificate to check, {want}")),
+    }
+}
+
+/// The user that a broker is told, which few of them read.
+pub(super) fn username(text: &str) -> Parsed<String> {
+    if (1..=MOST_AUDIENCE).contains(&text.len()) && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("want 1 to {MOST_AUDIENCE} bytes of text without control characters, such as unused"))
+    }
+}
+
 /// The name and port of a `connectTo` entry.
 pub(super) fn connect_from(text: &str) -> Parsed<(HostPattern, u16)> {
     let want = "want host:port or *.zone:port, such as storage.googleapis.com:443";

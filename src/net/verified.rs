@@ -4,6 +4,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
@@ -15,13 +16,15 @@ use crate::{
     tls,
 };
 
-/// How TLS to upstreams is done: the same verification, two offers of protocols.
+/// How TLS to upstreams is done: the same verification, other offers of protocols.
 #[derive(Clone, Debug)]
 pub struct TlsPolicies {
     /// Offers h2 and http/1.1.
     pub any: Arc<rustls::ClientConfig>,
     /// Offers http/1.1 only: upgrades (WebSocket) need it.
     pub http1: Arc<rustls::ClientConfig>,
+    /// Offers nothing: what follows is not HTTP.
+    pub plain: Arc<rustls::ClientConfig>,
 }
 
 /// A stream whose peer showed a certificate for `host`, checked against our roots.
@@ -46,7 +49,7 @@ pub enum ConnectError {
     /// The handshake took too long.
     #[error("no TLS handshake within {} s", HANDSHAKE.as_secs())]
     HandshakeTimeout,
-    /// Only names are verified, and only on port 443.
+    /// Only names are verified, and for HTTP only on port 443.
     #[error("only a name on port 443 can be verified")]
     NotVerifiable,
     /// HTTP could not be started on the connection.
@@ -106,7 +109,22 @@ impl Verified {
         config: &Arc<rustls::ClientConfig>,
         authority: &Authority,
     ) -> Result<Self, ConnectError> {
-        let host = authority.host().filter(|_| authority.port == 443).ok_or(ConnectError::NotVerifiable)?;
+        if authority.port != 443 {
+            return Err(ConnectError::NotVerifiable);
+        }
+        Self::connect_to_broker(dialer, config, authority).await
+    }
+
+    /// The same at any port, for protocols other than HTTP: where a broker listens is the administrator's own word.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect_to_broker(
+        dialer: &Dialer,
+        config: &Arc<rustls::ClientConfig>,
+        authority: &Authority,
+    ) -> Result<Self, ConnectError> {
+        let host = authority.host().ok_or(ConnectError::NotVerifiable)?;
         let name = ServerName::try_from(host.to_string()).map_err(|_| ConnectError::NotVerifiable)?;
         let transport = dialer.dial(authority, Purpose::Verified).await?;
         let handshake = TlsConnector::from(config.clone()).connect(name, transport);
@@ -126,6 +144,11 @@ impl Verified {
     /// Whether h2 was agreed on.
     pub fn is_h2(&self) -> bool {
         self.stream.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
+    /// The stream itself, for protocols other than HTTP.
+    pub fn into_io(self) -> impl AsyncRead + AsyncWrite + Unpin + Send + use<> {
+        self.stream
     }
 
     /// The stream, for the HTTP layer of this folder.

@@ -4,7 +4,7 @@ use bearerd::config::{self, ANNOTATIONS, ListenerSettings, PREFIX, Problem, Read
 use serde_json::Value;
 
 use super::{
-    assert_same, code,
+    assert_same,
     page::{Page, codes, page, pages},
     set,
 };
@@ -46,12 +46,13 @@ fn every_example_of_a_configuration_loads_without_a_warning() {
 }
 
 #[test]
-fn the_full_example_is_the_default_plus_its_endpoint_and_its_entry() {
+fn the_full_example_is_the_default_plus_its_endpoint_and_its_entries() {
     let mut settings = load(&full()).unwrap().settings;
-    assert_eq!(settings.endpoints.len(), 1);
+    assert_eq!((settings.endpoints.len(), settings.mqtt.len()), (1, 1));
     settings.endpoints.clear();
     assert_eq!(settings.tokens.len(), 1);
     settings.tokens.clear();
+    settings.mqtt.clear();
     assert_eq!(settings, Settings::default());
 }
 
@@ -105,18 +106,6 @@ fn accepted(root: &Value, pointer: &str) -> Vec<String> {
     let told = problems.iter().find(|problem| problem.message.contains(STRANGER)).expect("the stranger is told");
     let (_, list) = told.message.split_once("(accepted: ").unwrap();
     list.trim_end_matches(')').split(", ").map(str::to_owned).collect()
-}
-
-#[test]
-fn names_of_later_versions_are_told_from_typing_errors() {
-    let section = page("docs/configuration.md").section("### Not in this version");
-    let source = code::product("src/config/file.rs");
-    let sections = code::strings_between(&source, "root.fields(SECTIONS, ", ", report");
-    assert_same("names to come", &set(codes(&section)), &set(sections.iter().cloned()));
-    for name in codes(&section) {
-        let problems = load(&format!("{name}: []")).expect_err("not in this version");
-        assert!(problems[0].message.contains("not in this version"), "{name}: {problems:?}");
-    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bearerd::{
     credential::{KeyReason, Reason},
     metadata_server::Refusal,
+    mqtt,
     net::verified::CONNECT_LABELS,
     policy::{DenyReason, PassReason},
     token_api,
@@ -37,6 +38,15 @@ fn reasons_of_policy_are_documented() {
 fn reasons_of_the_proxy_are_documented() {
     let real = set(code::literals(&code::product("src/proxy"), "Failure::new(", 1));
     assert_same("proxy reasons", &documented("### Refused at the proxy"), &real);
+}
+
+#[test]
+fn reasons_of_the_mqtt_door_are_documented_and_begin_at_0() {
+    let listed = set(mqtt::REFUSAL_LABELS);
+    assert_same("MQTT reasons", &documented("### The MQTT door"), &listed);
+    let source = code::product("src/mqtt").replace("\"mqtt\"", "");
+    let said = source.split('"').filter(|text| text.starts_with("mqtt_") && !text.contains(' '));
+    assert_same("MQTT reasons of the code", &listed, &set(said.map(str::to_owned)));
 }
 
 #[test]

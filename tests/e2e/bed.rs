@@ -269,6 +269,7 @@ fn settings(google: &FakeGoogle, dir: &Path) -> Settings {
         upstream: Upstream { dial: dial::Settings::default(), extra_roots: Some(google.ca_pem().into_bytes()) },
         trust: trust::Settings { public: dir.join("trust"), private: dir.join("private") },
         listeners: Listeners { proxy: any, metadata: any, token_api: None, health: any, control: any },
+        mqtt: Vec::new(),
         most_clients: MOST_CLIENTS,
         metadata: Metadata::Placeholder,
         tokens: Vec::new(),

@@ -13,6 +13,7 @@ mod answers;
 mod authority;
 mod bed;
 mod bodies;
+mod broker;
 mod capture;
 #[path = "../../src/net/head_gate/tests/cases.rs"]
 mod cases;
@@ -35,6 +36,7 @@ mod inject;
 mod limits;
 mod matrix;
 mod metadata;
+mod mqtt;
 mod outage;
 mod parent;
 mod pool;

@@ -217,6 +217,7 @@ fn settings(
         },
         trust: trust::Settings { public: folder.join("trust"), private: folder.join("private") },
         listeners: Listeners { proxy: free, metadata: free, token_api: None, health: free, control: free },
+        mqtt: Vec::new(),
         most_clients: MOST_CLIENTS,
         metadata: Metadata::Placeholder,
         tokens: Vec::new(),

@@ -6,6 +6,7 @@
 pub mod hello;
 pub mod http1;
 pub mod memory;
+pub mod mqtt;
 pub mod seeds;
 pub mod words;
 
