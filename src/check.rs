@@ -79,7 +79,7 @@ pub async fn run(loaded: &Loaded, offline: bool, clock: Clock) -> Report {
         report.add(Mark::Odd, "configuration", warning.to_string());
     }
     let injects = loaded.settings.policy.routes.iter().any(|route| route.action == Action::Inject);
-    if !injects && loaded.settings.tokens.is_empty() {
+    if !injects && loaded.settings.tokens.is_empty() && loaded.settings.mqtt.is_empty() {
         report.add(Mark::Odd, "routes", "none has the action inject, so no request gets a token");
     }
     let exchange = match exchange(&loaded.settings, clock) {
@@ -94,6 +94,10 @@ pub async fn run(loaded: &Loaded, offline: bool, clock: Clock) -> Report {
     }
     for entry in &loaded.settings.tokens {
         handed_out::check(&mut report, entry);
+    }
+    for door in &loaded.settings.mqtt {
+        let told = format!("{}: a token of {} as the password", door.upstream, door.credential);
+        report.add(Mark::Good, format!("mqtt {}", door.listen), told);
     }
     report
 }

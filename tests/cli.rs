@@ -250,6 +250,23 @@ fn explain_says_route_and_reason() {
 }
 
 #[test]
+fn check_knows_who_gets_tokens_by_mqtt() {
+    let folder = Folder::new();
+    let key = folder.file("device.pem", include_str!("data/p256-sec1.pem"));
+    let config = folder.file(
+        "bearerd.yaml",
+        &format!(
+            "credentials:\n  - {{name: device, signedJwt: {{path: {key}, preset: iotDevice, audience: p}}}}\n\
+             mqtt:\n  - {{listen: 1883, upstream: 'mqtt.example.com:8883', credential: device}}\nroutes: []\n"
+        ),
+    );
+    let (status, out, err) = outcome(&run(&["check", "--offline", "--config", &config]));
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("mqtt.example.com:8883: a token of device as the password"), "{out}");
+    assert!(!out.contains("warn"), "{out}");
+}
+
+#[test]
 fn check_and_explain_know_what_is_handed_out() {
     let folder = Folder::new();
     let key = folder.file("key.json", &key().json());
