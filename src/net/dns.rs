@@ -1,5 +1,6 @@
 //! Names to addresses: A and AAAA asked apart, the last good answer kept for when DNS fails.
 //!
+//! However many wait for a name, it is looked up once, and few names are at a time: each look-up takes descriptors.
 //! A failed or slow AAAA is never fatal, and names of Google hosts are asked as absolute names, so that
 //! `ndots:5` and five search domains do not turn one question into twelve.
 
@@ -13,12 +14,17 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared, WeakShared},
+};
 use hickory_resolver::{
     TokioResolver,
     config::{ResolverConfig, ResolverOpts},
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::RData,
 };
+use tokio::sync::Semaphore;
 
 use crate::{
     authority::Host,
@@ -39,15 +45,23 @@ pub struct Resolver {
     hickory: TokioResolver,
     /// By how the name was completed too: what a search domain answered says nothing about the absolute name.
     answers: Mutex<HashMap<Question, Answer>>,
+    /// What is being looked up, for as long as somebody waits for it.
+    flights: Mutex<HashMap<Question, WeakShared<Flight>>>,
+    /// Room for look-ups. Names of Google's hosts have their own, so that no name of the application's is in their way.
+    absolute: Arc<Semaphore>,
+    search: Arc<Semaphore>,
     clock: Clock,
 }
 
 type Question = (Host, Completion);
+type Flight = BoxFuture<'static, Result<Answer, DnsError>>;
 
 #[derive(Clone)]
 struct Answer {
     addresses: Arc<[IpAddr]>,
     fresh_until: Moment,
+    /// When DNS is asked for another one: later than the end of this one while DNS fails.
+    ask_again: Moment,
 }
 
 /// No address for a name, and none remembered.
@@ -69,19 +83,35 @@ impl Resolver {
     /// One that asks a name server of the test's own.
     #[cfg(test)]
     pub(super) fn of(server: std::net::SocketAddr, clock: Clock) -> Self {
-        use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
-        let mut connection = ConnectionConfig::udp();
-        connection.port = server.port();
+        Self::completing(server, &[], clock)
+    }
+
+    /// The same, with search domains.
+    #[cfg(test)]
+    fn completing(server: std::net::SocketAddr, search: &[&str], clock: Clock) -> Self {
+        use hickory_resolver::{
+            config::{ConnectionConfig, NameServerConfig},
+            proto::rr::Name,
+        };
+        let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+        for connection in &mut connections {
+            connection.port = server.port();
+        }
         let mut name_server = NameServerConfig::udp(server.ip());
-        name_server.connections = vec![connection];
-        let config = ResolverConfig::from_parts(None, Vec::new(), vec![name_server]);
-        Self::with(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()), clock)
+        name_server.connections = connections;
+        let search = search.iter().map(|domain| Name::from_ascii(domain).unwrap()).collect();
+        let config = ResolverConfig::from_parts(None, search, vec![name_server]);
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        // As in a pod.
+        builder.options_mut().ndots = 5;
+        Self::with(builder, clock)
     }
 
     fn with(mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>, clock: Clock) -> Self {
         limit(builder.options_mut());
         let hickory = builder.build().unwrap_or_else(|_| unreachable_resolver());
-        Self { hickory, answers: Mutex::new(HashMap::new()), clock }
+        let room = || Arc::new(Semaphore::new(MOST_IN_FLIGHT));
+        Self { hickory, answers: Mutex::default(), flights: Mutex::default(), absolute: room(), search: room(), clock }
     }
 
     /// The addresses of `host`, IPv4 first.
@@ -90,35 +120,59 @@ impl Resolver {
     /// When neither family answered and no answer of the last ten minutes is remembered.
     pub async fn addresses(&self, host: &Host, completion: Completion) -> Result<Arc<[IpAddr]>, DnsError> {
         let question = (host.clone(), completion);
-        let remembered = self.remembered(&question);
         let now = self.clock.now();
-        if let Some(answer) = &remembered
-            && now < answer.fresh_until
-        {
-            return Ok(answer.addresses.clone());
+        let kept = self.remembered(&question).filter(|answer| now < answer.fresh_until + STALE);
+        let Some(kept) = kept else {
+            let answer = self.flight(&question).await?;
+            self.remember(question, answer.clone());
+            return Ok(answer.addresses);
+        };
+        if now < kept.ask_again {
+            return Ok(kept.addresses);
         }
-        match self.ask(host, completion).await {
-            Ok((addresses, lifetime)) => {
-                let answer = Answer { addresses: addresses.into(), fresh_until: self.clock.now() + lifetime };
-                let addresses = answer.addresses.clone();
-                self.remember(question, answer);
-                Ok(addresses)
-            }
-            Err(error) => match remembered {
-                Some(answer) if answer.fresh_until + STALE > self.clock.now() => Ok(answer.addresses),
-                _ => Err(error),
-            },
-        }
+        // Whoever wants a connection has an answer that serves, and no time for a name server that is silent: with
+        // its repetitions and search domains, a question outlasts them.
+        let answer = match tokio::time::timeout(PATIENCE, self.flight(&question)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Answer { ask_again: self.clock.now() + SHORTEST, ..kept },
+        };
+        let addresses = answer.addresses.clone();
+        self.remember(question, answer);
+        Ok(addresses)
     }
 
-    async fn ask(&self, host: &Host, completion: Completion) -> Result<(Vec<IpAddr>, Duration), DnsError> {
-        let name = match completion {
-            Completion::Absolute => format!("{host}."),
-            Completion::Search => host.to_string(),
+    /// The one look-up for `question`, which ends when nobody waits for it any more.
+    fn flight(&self, question: &Question) -> Shared<Flight> {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(question).and_then(WeakShared::upgrade) {
+            return flight;
+        }
+        // Those that have ended are dropped when there is no more room, so that it grows with what is in flight only.
+        if flights.len() >= flights.capacity() {
+            flights.retain(|_, flight| flight.upgrade().is_some());
+        }
+        let flight = self.ask(question).boxed().shared();
+        if let Some(weak) = flight.downgrade() {
+            flights.insert(question.clone(), weak);
+        }
+        flight
+    }
+
+    fn ask(&self, (host, completion): &Question) -> impl Future<Output = Result<Answer, DnsError>> + use<> {
+        let (name, room) = match completion {
+            Completion::Absolute => (format!("{host}."), self.absolute.clone()),
+            Completion::Search => (host.to_string(), self.search.clone()),
         };
-        let v4 = async { self.hickory.ipv4_lookup(name.as_str()).await.map(|found| records(&found)) };
-        let v6 = async { self.hickory.ipv6_lookup(name.as_str()).await.map(|found| records(&found)) };
-        both(v4, v6).await.map_err(|error| DnsError(describe(&error)))
+        let (hickory, clock) = (self.hickory.clone(), self.clock);
+        async move {
+            // Never closed.
+            let _room = room.acquire().await;
+            let v4 = async { hickory.ipv4_lookup(name.as_str()).await.map(|found| records(&found)) };
+            let v6 = async { hickory.ipv6_lookup(name.as_str()).await.map(|found| records(&found)) };
+            let (addresses, lifetime) = both(v4, v6).await.map_err(|error| DnsError(describe(&error)))?;
+            let fresh_until = clock.now() + lifetime;
+            Ok(Answer { addresses: addresses.into(), fresh_until, ask_again: fresh_until })
+        }
     }
 
     fn remembered(&self, question: &Question) -> Option<Answer> {
@@ -226,8 +280,13 @@ const SECOND_FAMILY: Duration = Duration::from_millis(50);
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(300);
 const STALE: Duration = Duration::from_secs(600);
+/// How long a new answer is waited for where an old one serves; RFC 8767 §5 "client response timer", and a name server
+/// that is well answers sooner.
+const PATIENCE: Duration = Duration::from_secs(1);
 const MOST_NAMES: usize = 1024;
 const MOST_RECORDS: usize = 64;
+/// Look-ups at once of either kind. Each may take four descriptors: two families, two name servers.
+const MOST_IN_FLIGHT: usize = 32;
 
 #[cfg(test)]
 mod tests;
