@@ -1,5 +1,7 @@
 //! Both families of one question.
 
+mod faults;
+
 use super::*;
 
 fn v4() -> Found {
