@@ -106,10 +106,11 @@ def end(process):
 
 def refused(world, full):
     """The kernel refuses every accept for a while, in five ways: no loop spins, and service is back within a second."""
-    seconds, told = (10 if full else 3), []
+    seconds, told, trace = (10 if full else 3), [], world.folder / "refused"
     for error in ("EMFILE", "ENFILE", "ENOMEM", "ECONNABORTED", "EPROTO"):
         pid = world.sidecar.process.pid
-        command = ["strace", "-f", "-p", str(pid), "-e", "trace=accept4", "-e", f"inject=accept4:error={error}", "-o", "/dev/null"]
+        inject = ["-e", "trace=accept4", "-e", f"inject=accept4:error={error}"]
+        command = ["strace", "-f", "-p", str(pid), *inject, "-o", str(trace)]
         tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until("tracer", lambda: "TracerPid:\t0" not in pathlib.Path(f"/proc/{pid}/status").read_text())
         before, waiting = busy(pid), []
@@ -130,6 +131,10 @@ def refused(world, full):
 
         until("answer", answers, 5)
         took = time.monotonic() - began
+        refusals = trace.read_text().count(f"-1 {error} ")
+        # A pause of 50 ms after each; far fewer would mean that nobody asked any more.
+        if not 5 * seconds <= refusals <= 30 * seconds:
+            raise Red(f"{error}: accept was refused {refusals} times")
         if share > 0.2 or took > 1:
             raise Red(f"{error}: {share:.0%} of a core, back after {took:.2f} s")
         told.append(f"{error} {share:.1%}, {took * 1000:.0f} ms")
