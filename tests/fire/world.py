@@ -139,3 +139,10 @@ def restart(world, group=None):
         finally:
             (group.parent / "cgroup.procs").write_text(str(os.getpid()))
     world.sidecar.command("ready", "--wait", "10s")
+
+
+def warm(world):
+    """What is made once is made."""
+    for _ in range(20):
+        if world.ask() != 200:
+            raise Red("no answer")

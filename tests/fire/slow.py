@@ -1,0 +1,133 @@
+"""Attacks by slowness: who does not go on is cut in time, and a good client beside them waits no longer."""
+
+import asyncio
+import contextlib
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+from upstreams import endless
+from world import HOST, LIMIT, Red, warm
+
+GOOD = pathlib.Path(__file__).resolve().parent / "good.py"
+HEAD = f"GET http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nX: ".encode()
+BODY = b"POST http://slow.googleapis.com/ HTTP/1.1\r\nHost: slow.googleapis.com\r\nContent-Length: 1000000\r\n\r\n"
+TUNNEL = f"CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n".encode()
+READ = b"GET http://slow.googleapis.com/object HTTP/1.1\r\nHost: slow.googleapis.com\r\n\r\n"
+# What a machine that does other things too adds to the slowest of a hundred.
+NOISE = 5  # ms
+ROUNDS, SECONDS = 3, 3
+
+
+def slow(world, full):
+    """Heads, handshakes and (--full) bodies that never end are cut; who reads slowly stays. All are there while a good
+    client's time is taken."""
+    count = 4000 if full else 500
+    with endless(world):
+        warm(world)
+        alone = percentiles(world)
+        lives, beside = asyncio.run(Attack(world, count, full).play())
+    told = []
+    for kind, (limit, lived) in lives.items():
+        if len(lived) != count or max(lived) > limit + 1 or min(lived) < limit - 2:
+            raise Red(f"{len(lived)} {kind}: cut after {min(lived):.1f} to {max(lived):.1f} s, {limit} s were expected")
+        told.append(f"{kind} cut after {min(lived):.1f} to {max(lived):.1f} s")
+    good, before = (statistics.median(one["p99"] for one in rounds) for rounds in (beside, alone))
+    failures = sum(one["failures"] for one in (*alone, *beside))
+    requests = sum(one["requests"] for one in beside)
+    told.append(f"a good client's 99th percentile {good:.1f} ms, {before:.1f} ms without")
+    if failures or good > 1.2 * before + NOISE:
+        raise Red(f"{failures} failures; {told[-1]}; {beside}")
+    return f"{count} of each: {', '.join(told)}; {requests} requests beside them, 0 failures"
+
+
+def measure(world):
+    """The command that takes a good client's time."""
+    return [sys.executable, GOOD, str(world.port), world.sidecar.environment["SSL_CERT_FILE"], str(SECONDS)]
+
+
+def percentiles(world):
+    return [json.loads(subprocess.run(measure(world), check=True, capture_output=True).stdout) for _ in range(ROUNDS)]
+
+
+class Attack:
+    """All kinds at once; `play` says how long each connection of a kind lived, and what the good client saw."""
+
+    def __init__(self, world, count, full):
+        self.world, self.count = world, count
+        self.kinds = {"heads": (10, self.head), "handshakes": (5, self.handshake)}
+        if full:
+            # The limit is looked at once a minute, from the head on.
+            self.kinds["bodies"] = (60, self.body)
+        # They are the ones that cost memory, see `readers`.
+        self.readers = [self.reader() for _ in range(count // 10)]
+
+    async def play(self):
+        readers = [asyncio.ensure_future(one) for one in self.readers]
+        kinds = {
+            kind: (limit, [asyncio.ensure_future(attack()) for _ in range(self.count)])
+            for kind, (limit, attack) in self.kinds.items()
+        }
+        # What is measured is a crowd that is there, not one that comes.
+        while self.world.metric('bearerd_connections_active{door="proxy"}') < self.count:
+            await asyncio.sleep(0.1)
+        beside = []
+        for _ in range(ROUNDS):
+            good = await asyncio.create_subprocess_exec(*measure(self.world), stdout=subprocess.PIPE)
+            beside.append(json.loads((await good.communicate())[0]))
+        lives = {kind: (limit, await asyncio.gather(*attacks)) for kind, (limit, attacks) in kinds.items()}
+        gone = sum(one.done() for one in readers)
+        for one in readers:
+            one.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+        if gone:
+            raise Red(f"{gone} of {len(readers)} slow readers were cut")
+        return lives, beside
+
+    async def open(self, text):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.world.port)
+        writer.write(text)
+        return reader, writer
+
+    async def head(self):
+        return await self.until_cut(*await self.open(HEAD), time.monotonic(), b"x")
+
+    async def body(self):
+        return await self.until_cut(*await self.open(BODY), time.monotonic(), b"x")
+
+    async def handshake(self):
+        reader, writer = await self.open(TUNNEL)
+        await reader.readuntil(b"\r\n\r\n")
+        began = time.monotonic()
+        writer.write(b"\x16\x03\x01\x02\x00\x01")
+        return await self.until_cut(reader, writer, began, b"")
+
+    async def reader(self):
+        reader, writer = await self.open(READ)
+        try:
+            while await reader.read(1024):
+                await asyncio.sleep(1)
+        finally:
+            writer.transport.abort()
+
+    @staticmethod
+    async def until_cut(reader, writer, began, drop):
+        async def drip():
+            with contextlib.suppress(OSError):
+                while True:
+                    await asyncio.sleep(1)
+                    writer.write(drop)
+                    await writer.drain()
+
+        dripping = asyncio.ensure_future(drip()) if drop else None
+        with contextlib.suppress(OSError):
+            while await asyncio.wait_for(reader.read(4096), LIMIT + 30):
+                pass
+        lived = time.monotonic() - began
+        if dripping:
+            dripping.cancel()
+        writer.transport.abort()
+        return lived
