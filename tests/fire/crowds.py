@@ -43,7 +43,7 @@ def slow_clients(world, flags, count, seconds):
     before = most = world.resident()
     crowd = []
     try:
-        with world.load(4, "20ms") as report:
+        with world.load(4, "100ms") as report:
             crowd = [subprocess.Popen(command, env=environment, **quiet) for _ in range(count)]
             until("the crowd", lambda: world.metric("bearerd_connections_active") >= count)
             end = time.monotonic() + seconds
@@ -73,8 +73,8 @@ def reset(one):
 def ugly_ends(port, opens):
     """Twelve ways to leave a connection in the middle of something, or to be left there; each is one connection."""
     tunnel = f"CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n".encode()
-    get = f"GET http://{HOST}/storage/v1/b/cells HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
-    post = f"POST http://{HOST}/upload HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000\r\n\r\nten bytes.".encode()
+    get = b"GET http://slow.googleapis.com/short HTTP/1.1\r\nHost: slow.googleapis.com\r\n\r\n"
+    post = b"POST http://slow.googleapis.com/ HTTP/1.1\r\nHost: slow.googleapis.com\r\nContent-Length: 1000\r\n\r\nten bytes."
     broken = b"GET http://reset.googleapis.com/ HTTP/1.1\r\nHost: reset.googleapis.com\r\n\r\n"
     download = b"GET http://slow.googleapis.com/object HTTP/1.1\r\nHost: slow.googleapis.com\r\n\r\n"
     vanish = b"GET http://slow.googleapis.com/vanish HTTP/1.1\r\nHost: slow.googleapis.com\r\n\r\n"
@@ -132,7 +132,7 @@ def ugly(world, full):
         base = until_quiet(world, None)
         before = world.resident()
         opens.clear()
-        with world.load(2, "20ms") as report:
+        with world.load(2, "100ms" if full else "20ms") as report:
             one_round(ends, count, workers)
         if len(opens) < count * 0.99:
             raise Red(f"only {len(opens)} of {count} connections were opened")

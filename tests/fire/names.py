@@ -6,23 +6,27 @@ import socket
 import ssl
 
 from good import answer
-from world import HOST, Red, warm
+from upstreams import endless
+from world import Red, warm
+
+UPSTREAM = "slow.googleapis.com"
 
 
 def labels(world, full):
     """Hosts, paths, methods, fields and SNIs without number: no series is made of them, and no memory stays."""
     count = 1_000_000 if full else 20_000
-    bomb = Bomb(world)
-    warm(world)
-    # The first round fills what is bounded: more names than there are leaves kept.
-    bomb.requests(count // 8)
-    bomb.tunnels(count // 8)
-    bomb.handshakes(600)
-    before, first = world.resident(), bomb.answered
-    bomb.requests(count // 2)
-    bomb.tunnels(count // 4)
-    bomb.handshakes(count // 20)
-    after, page = world.resident(), len(world.metrics())
+    with endless(world):
+        bomb = Bomb(world)
+        warm(world)
+        # The first round fills what is bounded: more names than there are leaves kept.
+        bomb.requests(count // 8)
+        bomb.tunnels(count // 8)
+        bomb.handshakes(600)
+        before, first = world.resident(), bomb.answered
+        bomb.requests(count // 2)
+        bomb.tunnels(count // 4)
+        bomb.handshakes(count // 20)
+        after, page = world.resident(), len(world.metrics())
     sent = count // 2 + count // 4 + count // 20
     if bomb.answered - first != sent:
         raise Red(f"{bomb.answered - first} answers to {sent}")
@@ -52,11 +56,11 @@ class Bomb:
             word = self.word()
             kind = self.dice.randrange(3)
             if kind == 0:
-                text = f"{word.upper()} http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
+                text = f"{word.upper()} http://{UPSTREAM}/ HTTP/1.1\r\nHost: {UPSTREAM}\r\n\r\n"
             elif kind == 1:
-                text = f"GET http://{HOST}/{word}?{word} HTTP/1.1\r\nHost: {HOST}\r\nX-{word}: {word}\r\n\r\n"
+                text = f"GET http://{UPSTREAM}/{word}?{word} HTTP/1.1\r\nHost: {UPSTREAM}\r\nX-{word}: {word}\r\n\r\n"
             else:
-                text = f"GET http://{HOST}/ HTTP/1.1\r\nHost: {word}.googleapis.com\r\n\r\n"
+                text = f"GET http://{UPSTREAM}/ HTTP/1.1\r\nHost: {word}.googleapis.com\r\n\r\n"
             one.sendall(text.encode())
             _, is_last = answer(answers)
             self.answered += 1

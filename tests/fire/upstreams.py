@@ -16,8 +16,8 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class Endless(threading.Thread):
-    """An upstream over TLS, as `slow.googleapis.com`: a body of 1 GiB for GET, a part of one for /vanish, patience for
-    everything else. At another port it resets whoever comes."""
+    """An upstream over TLS, as `slow.googleapis.com`: 1 GiB for /object, a part of that for /vanish, patience for what sends, and
+    two bytes for everything else, of which it keeps no log. At another port it resets whoever comes."""
 
     def __init__(self, world):
         super().__init__(daemon=True)
@@ -45,24 +45,33 @@ class Endless(threading.Thread):
         await self.end.wait()
 
     async def answer(self, reader, writer):
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            if head.startswith(b"GET /vanish "):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n" + b"a" * 1000)
-                await writer.drain()
-                # In the middle, and without a word of TLS.
-                writer.transport.abort()
-                return
-            if head.startswith(b"GET "):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
-                # A write after the other end has gone is no error to asyncio, only a warning, for ever.
-                gone = asyncio.ensure_future(self.end_of(reader))
-                while not gone.done():
-                    writer.write(b"a" * 65536)
-                    await writer.drain()
-                    await asyncio.sleep(0)
-            await self.end_of(reader)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            while await self.answered(reader, writer):
+                pass
         writer.transport.abort()
+
+    async def answered(self, reader, writer):
+        """Whether the connection may have another request."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith((b"POST ", b"PUT ")):
+            await self.end_of(reader)
+            return False
+        if not head.startswith((b"GET /object ", b"GET /vanish ")):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            await writer.drain()
+            return True
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n" + b"a" * 1000)
+        await writer.drain()
+        if head.startswith(b"GET /vanish "):
+            # In the middle, and without a word of TLS.
+            return False
+        # A write after the other end has gone is no error to asyncio, only a warning, for ever.
+        gone = asyncio.ensure_future(self.end_of(reader))
+        while not gone.done():
+            writer.write(b"a" * 65536)
+            await writer.drain()
+            await asyncio.sleep(0)
+        return False
 
     @staticmethod
     async def end_of(reader):
