@@ -53,8 +53,11 @@ def neighbour(world, full):
         if world.ask() != 200:
             raise Red("no answer although it was told to start")
         end(one.process)
+        # What was waited for is its parent.
+        until("end of the one before", lambda: not listens(one.health))
         start()
         until("refusal", told)
+        until("its probes", lambda: listens(one.health))
         said = starting(world)
         if "--shared-processes=warn" not in said:
             raise Red(f"/startupz said {said!r}")
@@ -76,6 +79,13 @@ def neighbour(world, full):
         end(world.sidecar.process)
         world.again()
         world.sidecar.command("ready", "--wait", "10s")
+
+
+def listens(url):
+    """Whether anything does, at the host and port of `url`."""
+    host, port = url.removeprefix("http://").rsplit(":", 1)
+    with socket.socket() as one:
+        return one.connect_ex((host, int(port))) == 0
 
 
 def child(process):
