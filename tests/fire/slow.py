@@ -23,13 +23,16 @@ READ = b"GET http://slow.googleapis.com/object HTTP/1.1\r\nHost: slow.googleapis
 # What differs between two rounds of the same on a machine that does other things too.
 NOISE = 1  # ms
 ROUNDS, SECONDS = 3, 2
+# A body's minute begins when the upstream was reached, which takes seconds where thousands come at once.
+LATE = {"bodies": 5}  # s
 
 
 def slow(world, full):
     """Heads, handshakes and (--full) bodies that never end are cut; who reads slowly stays. All are there while a good
     client's time is taken, which is compared with its time while another sidecar is attacked: a crowd takes its turns
     on this machine wherever it goes."""
-    count = 4000 if full else 500
+    # All kinds at once stay below the seats that a sidecar has.
+    count = 2500 if full else 500
     with endless(world):
         warm(world)
         alone = percentiles(world)
@@ -38,7 +41,7 @@ def slow(world, full):
         lives, beside = asyncio.run(Attack(world, Victim.of(world), count, full).play())
     told = []
     for kind, (limit, lived) in lives.items():
-        if len(lived) != count or max(lived) > limit + 1 or min(lived) < limit - 2:
+        if len(lived) != count or max(lived) > limit + LATE.get(kind, 1) or min(lived) < limit - 2:
             raise Red(f"{len(lived)} {kind}: cut after {min(lived):.1f} to {max(lived):.1f} s, {limit} s were expected")
         told.append(f"{kind} cut after {min(lived):.1f} to {max(lived):.1f} s")
     rounds = (alone, elsewhere, beside)
@@ -123,8 +126,8 @@ class Attack:
         for _ in range(ROUNDS):
             good = await asyncio.create_subprocess_exec(*measure(self.world), stdout=subprocess.PIPE)
             beside.append(json.loads((await good.communicate())[0]))
-        lives = {kind: (limit, await asyncio.gather(*attacks)) for kind, (limit, attacks) in kinds.items()}
         gone = sum(one.done() for one in readers)
+        lives = {kind: (limit, await asyncio.gather(*attacks)) for kind, (limit, attacks) in kinds.items()}
         for one in readers:
             one.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
