@@ -237,6 +237,10 @@ async fn connect_one(address: SocketAddr) -> io::Result<TcpStream> {
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     tune(&stream)?;
+    // A path that died under an upload is noticed now and not after the kernel's quarter of an hour. Never on a client's
+    // socket: the kernel counts a peer that keeps its window shut as dead as well, and an application may well look at
+    // a piece of its download for a minute before it reads the next.
+    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     Ok(stream)
 }
 
@@ -252,8 +256,7 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(15))
         .with_retries(4);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(45)))
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Where every Google machine has it, whatever DNS says.
@@ -267,6 +270,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 const PER_ADDRESS: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(10);
 const MOST_ADDRESSES: usize = 16;
+const UNACKNOWLEDGED: Duration = Duration::from_secs(45);
 
 #[cfg(test)]
 mod tests {

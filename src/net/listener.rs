@@ -350,6 +350,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_may_look_at_what_it_has_for_as_long_as_it_likes() {
+        let (address, mut served, tasks) = start(Full::EndsIdle).await;
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (stream, _seat) = served.recv().await.unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None, "the kernel would end a client whose window is shut");
+        assert!(socket.keepalive().unwrap(), "one that is dead must still be noticed");
+        tasks.end();
+    }
+
+    #[tokio::test]
     async fn where_the_oldest_ends_a_newcomer_is_served() {
         let tasks = Tasks::new();
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 2, Full::EndsOldest).unwrap();
