@@ -7,6 +7,7 @@ mod code;
 mod commands;
 mod configuration;
 mod environment;
+mod federation;
 mod kubernetes;
 mod links;
 mod logs;
