@@ -13,16 +13,17 @@ use crate::{
     authority::Authority,
     clock::Clock,
     config::{self, Loaded},
-    credential::{
-        BoxFuture, CredentialName, Exchange, FetchError, Kind, Parameters, Parents, Reason, Source, Spec, Token, Want,
-    },
+    credential::{Exchange, Kind, Parameters, Spec, Want},
     net::client::Client,
     policy::{Action, Connect, Decision, Facts, TokenKind},
     secret::Secret,
     shutdown::Tasks,
 };
 
+mod credentials;
 mod handed_out;
+
+pub use credentials::unusable;
 
 /// What `check` found.
 #[derive(Debug, Default)]
@@ -90,7 +91,7 @@ pub async fn run(loaded: &Loaded, offline: bool, clock: Clock) -> Report {
         }
     };
     for spec in &loaded.settings.credentials {
-        check_credential(&mut report, spec, exchange.as_ref()).await;
+        credentials::check(&mut report, spec, exchange.as_ref()).await;
     }
     for entry in &loaded.settings.tokens {
         handed_out::check(&mut report, entry);
@@ -116,103 +117,6 @@ fn summary(settings: &config::Settings) -> String {
     format!("{}, {}{handed_out}", counted("credential", credentials), counted("route", routes))
 }
 
-async fn check_credential(report: &mut Report, spec: &Spec, exchange: Option<&Exchange>) {
-    let sources = keys(spec);
-    let name = spec.name.as_str();
-    let mut usable = Vec::new();
-    for (file, source) in sources {
-        match source {
-            Ok(source) => {
-                let id = source.key_id().unwrap_or("without id");
-                let account = source.account().unwrap_or_else(|| spec.kind.label());
-                report.add(Mark::Good, format!("key {name}"), format!("{file}: {account} (key {id})"));
-                usable.push(source);
-            }
-            Err(problem) => report.add(Mark::Bad, format!("key {name}"), format!("{file}: {problem}")),
-        }
-    }
-    let Some(exchange) = exchange else { return };
-    if usable.is_empty() {
-        return;
-    }
-    let Some(want) = spec.first_want() else {
-        let names = spec.parameters().join(", ");
-        report.add(Mark::Good, format!("token {name}"), format!("signed for whoever asks, with {names}"));
-        return;
-    };
-    match first_token(&usable, &want, exchange).await {
-        Ok(token) => {
-            let minutes = token.lifetime.as_secs().div_ceil(60);
-            let made = if matches!(want, Want::Jwt(_)) { "signed" } else { "Google gave one" };
-            report.add(Mark::Good, format!("token {name}"), format!("{made} for {minutes} min"));
-        }
-        Err(error) => report.add(Mark::Bad, format!("token {name}"), format!("{error:#}")),
-    }
-}
-
-/// Why a credential has no key to work with; `None` when it has one.
-pub fn unusable(spec: &Spec) -> Option<String> {
-    let keys = keys(spec);
-    let problem = |(file, source): (String, Result<Source, String>)| Some(format!("{file}: {}", source.err()?));
-    let is_usable = keys.iter().any(|(_, source)| source.is_ok());
-    (!is_usable).then(|| keys.into_iter().filter_map(problem).collect::<Vec<_>>().join("; "))
-}
-
-/// Each file of a credential, read or refused; a path without any is one refusal.
-fn keys(spec: &Spec) -> Vec<(String, Result<Source, String>)> {
-    let Some(path) = spec.path() else {
-        return spec.without_file().map(|source| (spec.kind.label().to_owned(), Ok(source))).into_iter().collect();
-    };
-    let found = crate::watch::look(path);
-    let mut keys: Vec<_> = found
-        .files
-        .iter()
-        .map(|file| {
-            let source = match &file.content {
-                Ok(content) => spec.load(content).map_err(|error| error.to_string()),
-                Err(unread) => Err(unread.to_string()),
-            };
-            (file.name.clone(), source)
-        })
-        .collect();
-    if let Some(problem) = &found.problem {
-        keys.push((path.display().to_string(), Err(problem.to_string())));
-    }
-    keys
-}
-
-async fn first_token(sources: &[Source], want: &Want, exchange: &Exchange) -> anyhow::Result<Token> {
-    let mut last = anyhow::anyhow!("no usable key");
-    for source in sources {
-        match source.fetch(want, exchange).await {
-            Ok(token) => return Ok(token),
-            Err(error) => {
-                let advice = advice(error.label()).map(|advice| format!("; {advice}")).unwrap_or_default();
-                last = anyhow::anyhow!("{error} ({}){advice}", error.label());
-            }
-        }
-    }
-    Err(last)
-}
-
-/// What to do about a failed fetch, where that is not plain from the error.
-fn advice(label: &str) -> Option<&'static str> {
-    Some(match label {
-        "dns" | "connect" | "timeout" => {
-            "is there a way out to oauth2.googleapis.com:443? behind a proxy, set upstream.parentProxy"
-        }
-        "certificate" | "tls" => "does something on the way end TLS? give its roots in upstream.extraRoots",
-        "clock" => "set this machine's clock",
-        "invalid_signature" | "invalid_grant" => {
-            "was the key deleted? gcloud iam service-accounts keys list --iam-account ACCOUNT"
-        }
-        "account_not_found" | "account_disabled" => {
-            "look at the account with gcloud iam service-accounts describe ACCOUNT"
-        }
-        _ => return None,
-    })
-}
-
 /// How a token endpoint is reached with these settings.
 ///
 /// # Errors
@@ -222,35 +126,8 @@ pub fn exchange(config: &config::Settings, clock: Clock) -> anyhow::Result<Excha
     let (tls, dialer) = app::upstream(&settings.upstream, clock)?;
     let client = Client::new(dialer, tls, &Tasks::new());
     let exchange = Exchange::new(Arc::new(VerifiedPost(client)), clock);
-    let parents = Arc::new(Minting { specs: config.credentials.clone(), exchange: exchange.clone() });
+    let parents = Arc::new(credentials::Minting { specs: config.credentials.clone(), exchange: exchange.clone() });
     Ok(Exchange { parents: Some(parents), ..exchange })
-}
-
-/// Mints the tokens that others are derived from, for commands that run once.
-struct Minting {
-    specs: Vec<Spec>,
-    exchange: Exchange,
-}
-
-impl Parents for Minting {
-    fn access(&self, name: &CredentialName) -> BoxFuture<'_, Result<Token, FetchError>> {
-        let spec = self.specs.iter().find(|spec| spec.name == *name);
-        let parents = Arc::new(Self { specs: self.specs.clone(), exchange: self.exchange.clone() });
-        let exchange = Exchange { parents: Some(parents), ..self.exchange.clone() };
-        let none = |why: &str| FetchError::transient(Reason::NoSource, format!("the credential '{name}': {why}"));
-        let (missing, no_key) = (none("there is none of that name"), none("no usable key"));
-        Box::pin(async move {
-            let sources = keys(spec.ok_or(missing)?);
-            let mut last = no_key;
-            for source in sources.into_iter().filter_map(|(_, source)| source.ok()) {
-                match source.fetch(&Want::Access, &exchange).await {
-                    Ok(token) => return Ok(token),
-                    Err(error) => last = error,
-                }
-            }
-            Err(last)
-        })
-    }
 }
 
 /// Which token somebody wants of a credential, in the words of the command line.
@@ -298,14 +175,14 @@ pub async fn mint(config: &config::Settings, name: &str, wish: Wish, exchange: &
     let want = wish.want(spec)?;
     let mut usable = Vec::new();
     let mut problems = Vec::new();
-    for (file, source) in keys(spec) {
+    for (file, source) in credentials::keys(spec) {
         match source {
             Ok(source) => usable.push(source),
             Err(problem) => problems.push(format!("{file}: {problem}")),
         }
     }
     anyhow::ensure!(!usable.is_empty(), "no usable key: {}", problems.join("; "));
-    Ok(first_token(&usable, &want, exchange).await?.secret)
+    Ok(credentials::first_token(spec, &usable, &want, exchange).await?.secret)
 }
 
 /// What would happen to a request, in words.

@@ -16,7 +16,7 @@ use std::{
 
 use bearerd::{
     clock::Clock,
-    demo::{FakeGoogle, KeyFile},
+    demo::{FakeGoogle, FakeNode, KeyFile, NodeTrouble},
     shutdown::Tasks,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -359,7 +359,7 @@ struct World {
     google: FakeGoogle,
     key: KeyFile,
     folder: Folder,
-    _tasks: Tasks,
+    tasks: Tasks,
 }
 
 impl World {
@@ -370,7 +370,7 @@ impl World {
         let folder = Folder::new();
         folder.file("key.json", &key.json());
         folder.file("google.pem", &google.ca_pem());
-        Self { google, key, folder, _tasks: tasks }
+        Self { google, key, folder, tasks }
     }
 
     /// A configuration with free ports and this Google.
@@ -401,6 +401,11 @@ impl World {
         let pem = self.key.pem();
         tokens.chain(pem.lines().filter(|line| !line.starts_with('-')).map(str::to_owned)).collect()
     }
+}
+
+/// A table without its columns.
+fn single_spaced(table: &str) -> String {
+    table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect()
 }
 
 /// `bearerd run` as a process, its log read as it comes.
@@ -599,6 +604,93 @@ async fn check_and_token_ask_google_once() {
     world.google.remove_key(&world.key.key_id);
     let (status, out, _) = outcome(&run(&["check", "--config", &config]));
     assert!(status == 1 && out.contains("FAIL  token default"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_and_token_know_every_kind_of_credential() {
+    const PROVIDER: &str = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/c";
+    const REPORTS: &str = "reports@demo-project.iam.gserviceaccount.com";
+    let world = World::new().await;
+    let node = FakeNode::start(&world.tasks, &world.google, "node@example.com").await.unwrap();
+    world.google.allow_subject("the-subject-token", PROVIDER, "principal://cluster");
+    world.google.allow_impersonation(ACCOUNT, REPORTS);
+    world.google.allow_impersonation("principal://cluster", REPORTS);
+    world.google.allow_person("1//refresh", "me@example.com");
+    world.google.allow_person("1//another", "somebody@example.com");
+    let token = world.folder.file("token", "the-subject-token\n");
+    let identity = serde_json::json!({
+        "type": "external_account", "audience": PROVIDER, "credential_source": {"file": token},
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": "https://sts.googleapis.com/v1/token",
+    });
+    let identity = world.folder.file("identity.json", &identity.to_string());
+    let person = r#"{"type":"authorized_user","client_id":"i","client_secret":"hunter2","refresh_token":"1//refresh"}"#;
+    let person = world.folder.file("person.json", person);
+    let rule = "{resource: //storage.googleapis.com/projects/_/buckets/bbb, permissions: ['inRole:roles/x']}";
+    let more = format!(
+        "  - {{name: reports, impersonation: {{source: default, serviceAccount: {REPORTS}}}}}\n\
+         \x20 - {{name: cluster, externalAccount: {{path: '{identity}'}}}}\n\
+         \x20 - {{name: acting, externalAccount: {{path: '{identity}', serviceAccount: {REPORTS}}}}}\n\
+         \x20 - {{name: less, downscoped: {{source: reports, rules: [{rule}]}}}}\n\
+         \x20 - {{name: me, authorizedUser: {{path: '{person}'}}}}\n\
+         \x20 - {{name: node, metadataServer: {{}}}}\nlisteners:"
+    );
+    let config = world.config().replacen("credentials: [", "credentials:\n  - ", 1).replacen(
+        "}}]\nlisteners:",
+        &format!("}}}}\n{more}"),
+        1,
+    );
+    let config = config.replacen(
+        "connectTo: {",
+        &format!("connectTo: {{'metadata.google.internal:80': '{}', ", node.address()),
+        1,
+    );
+    let config = world.folder.file("c.yaml", &config);
+    let (status, out, err) = outcome(&run(&["check", "--config", &config]));
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    let out = single_spaced(&out);
+    for line in [
+        "ok key reports impersonation: impersonates reports@demo-project.iam.gserviceaccount.com by the token of 'default'",
+        "ok key cluster identity.json: a federated identity, without an account to impersonate",
+        "ok key acting identity.json: a federated identity, impersonates reports@demo-project.iam",
+        "ok key less downscoped: the token of 'reports', cut down by one rule",
+        "ok key me person.json: a person's, of unknown address",
+        "ok key node metadataServer: metadata.google.internal",
+    ] {
+        assert!(out.contains(line), "{line}\n{out}");
+    }
+    for name in ["default", "reports", "cluster", "acting", "less", "me", "node"] {
+        assert!(out.contains(&format!("ok token {name} Google gave one for ")), "{name}: {out}");
+        let (status, out, err) = outcome(&run(&["token", name, "--config", &config]));
+        assert_eq!((status, err.as_str()), (0, ""), "{name}");
+        assert_eq!(out.trim_end(), world.google.tokens().pop().unwrap().0, "{name}");
+    }
+    for name in ["reports", "acting", "node"] {
+        let words = ["token", name, "--audience", "https://x.run.app", "--config", &config];
+        let (status, out, err) = outcome(&run(&words));
+        assert_eq!((status, err.as_str()), (0, ""), "{name}");
+        assert!(out.split('.').count() == 3, "{name}: {out}");
+    }
+
+    world.google.forbid_impersonation(ACCOUNT, REPORTS);
+    world.google.forbid_person("1//refresh");
+    world.folder.file("token", "another-token\n");
+    node.trouble(NodeTrouble::Stranger);
+    let (status, out, _) = outcome(&run(&["check", "--config", &config]));
+    assert_eq!(status, 1);
+    let out = single_spaced(&out);
+    for (name, told) in [
+        ("reports", "(permission_denied); may it? gcloud iam service-accounts get-iam-policy"),
+        ("cluster", "(invalid_grant); do issuer, audience and keys of the subject token fit the provider?"),
+        ("less", "(permission_denied)"),
+        ("me", "(invalid_grant); ask for another: gcloud auth application-default login"),
+        ("node", "what answered is no metadata server of Google's (bad_answer)"),
+    ] {
+        let line = out.lines().find(|line| line.starts_with(&format!("FAIL token {name} "))).unwrap_or(&out);
+        assert!(line.contains(told), "{name}: {line}");
+    }
+    for secret in ["another-token", "the-subject-token", "1//refresh", "hunter2"] {
+        assert!(!out.contains(secret), "{secret}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

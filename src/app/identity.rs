@@ -7,9 +7,10 @@ use tokio::sync::watch;
 
 use super::Shared;
 use crate::{
-    credential::{CredentialName, Want},
+    credential::{CredentialName, Spec, Want},
     metadata_server::{Audience, Handout, Mode, Pod, TokenSource, Unavailable},
     policy::{Action, Placeholder, Policy, TokenKind},
+    token::CredentialStatus,
 };
 
 /// Follows the default credential: a rotated key may belong to another account.
@@ -41,11 +42,12 @@ pub(super) fn placeholder_mode(placeholder: &Placeholder) -> Mode {
 fn pod(shared: &Shared) -> Option<Arc<Pod>> {
     let settings = shared.settings.borrow().clone();
     let spec = default_credential(&settings)?;
-    let status = shared.tokens.status().into_iter().find(|status| status.name == spec.name)?;
-    let key = status.keys.first()?;
+    let known = shared.tokens.status();
+    let key = known.iter().find(|status| status.name == spec.name)?.keys.first()?;
+    let account = account(spec, &settings.credentials, &known);
     Some(Arc::new(Pod {
-        project_id: key.project.clone(),
-        email: key.account.clone()?,
+        project_id: key.project.clone().or_else(|| project(account.as_deref()?)),
+        email: account.unwrap_or_else(|| nobody(spec)),
         unique_id: None,
         scopes: spec.kind.scopes().to_vec(),
         universe_domain: "googleapis.com".to_owned(),
@@ -54,6 +56,29 @@ fn pod(shared: &Shared) -> Option<Arc<Pod>> {
         attributes: BTreeMap::new(),
         audiences: audiences(&settings.policy),
     }))
+}
+
+/// Whom Google sees: the credential's own account, or that of what it is derived from.
+fn account(spec: &Spec, specs: &[Spec], known: &[CredentialStatus]) -> Option<String> {
+    let own = |spec: &Spec| {
+        let status = known.iter().find(|status| status.name == spec.name)?;
+        status.keys.first()?.account.clone()
+    };
+    let source = |spec: &&Spec| specs.iter().find(|other| Some(&other.name) == spec.kind.source());
+    // As many steps as there are credentials lead to the end of every chain.
+    std::iter::successors(Some(spec), source).take(specs.len()).find_map(own)
+}
+
+/// Some identities have no address, and SDKs insist on one. This one is nobody's, anywhere (RFC 2606).
+fn nobody(spec: &Spec) -> String {
+    format!("{}@bearerd.invalid", spec.name)
+}
+
+/// The project that a service account's address names.
+fn project(account: &str) -> Option<String> {
+    let domain = account.split_once('@')?.1.strip_suffix(".iam.gserviceaccount.com")?;
+    // Projects of an organisation's domain: `project.example.com` is written `example.com:project`.
+    Some(domain.split_once('.').map_or_else(|| domain.to_owned(), |(project, of)| format!("{of}:{project}")))
 }
 
 /// Whom ID tokens may be asked for: the audiences that routes put on requests.
@@ -69,7 +94,7 @@ fn audiences(policy: &Policy) -> Vec<Audience> {
 }
 
 /// The one named `default`, else the first, of those that give access tokens.
-fn default_credential(settings: &super::Settings) -> Option<&crate::credential::Spec> {
+fn default_credential(settings: &super::Settings) -> Option<&Spec> {
     let mut credentials = settings.credentials.iter().filter(|spec| spec.first_want() == Some(Want::Access));
     let named = credentials.clone().find(|spec| spec.name.as_str() == "default");
     named.or_else(|| credentials.next())
@@ -111,3 +136,21 @@ fn unavailable(seconds: u64, message: &str) -> Unavailable {
 }
 
 const WAIT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_its_project() {
+        for (account, expected) in [
+            ("a@p.iam.gserviceaccount.com", Some("p")),
+            ("a@p.example.com.iam.gserviceaccount.com", Some("example.com:p")),
+            ("1-compute@developer.gserviceaccount.com", None),
+            ("me@example.com", None),
+            ("my-pool.svc.id.goog", None),
+        ] {
+            assert_eq!(project(account).as_deref(), expected, "{account}");
+        }
+    }
+}

@@ -49,7 +49,11 @@ impl Post for VerifiedPost {
     fn get(&self, get: Get) -> BoxFuture<'_, Result<Answer, PostError>> {
         Box::pin(async move {
             let (is_tls, authority, target, headers) = match get {
-                Get::File(path) => return file(&path),
+                Get::File(path) => {
+                    // Off this thread: a hung network file system must not stop the traffic.
+                    let read = tokio::task::spawn_blocking(move || file(&path)).await;
+                    return read.unwrap_or_else(|_| Err(PostError::new(PostFailure::Connect, "reading it failed")));
+                }
                 Get::Url { is_tls, authority, target, headers } => (is_tls, authority, target, headers),
             };
             let mut http = Request::new(Bytes::new());
@@ -66,9 +70,17 @@ impl Post for VerifiedPost {
 
 /// A file as an answer: small enough, and read in no time.
 fn file(path: &Path) -> Result<Answer, PostError> {
-    let content = watch::look(path).files.iter().next().map(|file| file.content.clone());
-    let content = content.unwrap_or(Err(watch::Unread::Missing));
-    let body = content.map_err(|unread| PostError::new(PostFailure::Connect, unread.to_string()))?;
+    let unread = |why: String| PostError::new(PostFailure::Connect, why);
+    if path.is_dir() {
+        // The watch takes directories of keys; which of several files would be the token?
+        return Err(unread(watch::Unread::NotAFile.to_string()));
+    }
+    let found = watch::look(path);
+    let body = match (found.files.iter().next(), found.problem) {
+        (Some(file), _) => file.content.clone().map_err(|why| unread(why.to_string()))?,
+        (None, Some(problem)) => return Err(unread(problem.to_string())),
+        (None, None) => return Err(unread(watch::Unread::Missing.to_string())),
+    };
     Ok(Answer { status: 200, date: None, retry_after: None, is_of_metadata_server: false, body })
 }
 

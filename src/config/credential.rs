@@ -69,7 +69,10 @@ fn service_account_key(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
 fn external_account(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
     let fields = cursor.fields(&["path", "scopes", "serviceAccount"], &[], report);
     let path = fields.required("path", report).and_then(|path| path.parse(report, value::path));
-    let account = fields.parse_or("serviceAccount", None, report, value::subject);
+    // Empty is the file's own choice, as for every optional account.
+    let account = fields.parse_or("serviceAccount", None, report, |text| {
+        if text.is_empty() { Ok(None) } else { value::service_account(text).map(Some) }
+    });
     Kind::ExternalAccount { path: path.unwrap_or_default(), scopes: scopes(&fields, report), account }
 }
 
@@ -77,8 +80,9 @@ fn impersonation(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
     let accepted = &["source", "serviceAccount", "delegates", "scopes", "lifetime"];
     let fields = cursor.fields(accepted, &[], report);
     let source = source(&fields, report);
-    let account = fields.required("serviceAccount", report).and_then(|field| field.parse(report, value::account));
-    let delegates = fields.list("delegates", MOST_DELEGATES, report, value::account).unwrap_or_default();
+    let account =
+        fields.required("serviceAccount", report).and_then(|field| field.parse(report, value::service_account));
+    let delegates = fields.list("delegates", MOST_DELEGATES, report, value::service_account).unwrap_or_default();
     // Longer than an hour needs the organisation's leave, and Google then takes up to twelve.
     let within = |text: &str| value::duration_within(text, "10m", "12h");
     let lifetime = fields.parse_or("lifetime", Duration::from_secs(3600), report, within);

@@ -679,7 +679,31 @@ fn credentials_of_every_kind_name_what_is_wrong_with_them() {
         ),
         (
             "credentials: [{name: a, impersonation: {source: a, serviceAccount: nobody}}]",
-            "serviceAccount: want an e-mail",
+            "serviceAccount: want a service account's e-mail",
+        ),
+        (
+            "credentials: [{name: a, metadataServer: {}}, {name: b, impersonation: {source: a, serviceAccount: 'x/../y@d.e'}}]",
+            "impersonation.serviceAccount: want a service account's e-mail",
+        ),
+        (
+            "credentials: [{name: a, metadataServer: {}}, {name: b, impersonation: {source: a, serviceAccount: 'x?y@d.e'}}]",
+            "impersonation.serviceAccount: want a service account's e-mail",
+        ),
+        (
+            "credentials: [{name: a, metadataServer: {}}, {name: b, impersonation: {source: a, serviceAccount: x@d.e, delegates: ['y%2f@d.e']}}]",
+            "impersonation.delegates[0]: want a service account's e-mail",
+        ),
+        (
+            "credentials: [{name: a, metadataServer: {}}, {name: b, impersonation: {source: a, serviceAccount: x@d.e, lifetime: 9m}}]",
+            "impersonation.lifetime: want",
+        ),
+        (
+            "credentials: [{name: a, metadataServer: {}}, {name: b, impersonation: {source: a, serviceAccount: x@d.e, lifetime: 13h}}]",
+            "impersonation.lifetime: want",
+        ),
+        (
+            "credentials: [{name: a, externalAccount: {path: /i, serviceAccount: 'x#y@d.e'}}]",
+            "externalAccount.serviceAccount: want a service account's e-mail",
         ),
         ("credentials: [{name: a, metadataServer: {}, authorizedUser: {path: /k}}]", "a second kind of credential"),
         ("credentials: [{name: a, downscoped: {source: a, rules: []}}]", "rules: no rules, want at least one"),

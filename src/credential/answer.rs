@@ -203,6 +203,8 @@ fn classify(status: u16, failure: &Failure, retry_after: Option<Duration>) -> (C
             (Class::Key, Reason::Unauthorized)
         }
         "invalid_scope" => (Class::Key, Reason::InvalidScope),
+        // STS: the pool or its provider is unknown, disabled or deleted.
+        "invalid_target" => (Class::Configuration, Reason::InvalidRequest),
         "invalid_request" | "unsupported_grant_type" => (Class::Configuration, Reason::InvalidRequest),
         // The "unusual traffic" page has no JSON: half a minute is what it wants at least.
         "" if status == 403 => (Class::Transient { retry_after: retry_after.or(Some(UNUSUAL)) }, Reason::RateLimited),

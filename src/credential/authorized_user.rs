@@ -17,6 +17,7 @@ pub struct AuthorizedUser {
     client_secret: Secret,
     refresh_token: Secret,
     scope: String,
+    account: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -28,6 +29,8 @@ struct File {
     client_secret: Option<Zeroizing<String>>,
     #[serde(default, deserialize_with = "answer::wiped")]
     refresh_token: Option<Zeroizing<String>>,
+    universe_domain: Option<String>,
+    account: Option<String>,
 }
 
 impl AuthorizedUser {
@@ -42,6 +45,9 @@ impl AuthorizedUser {
         if file.kind.as_deref() != Some("authorized_user") {
             return Err(KeyError::new(KeyReason::WrongType, "`type` must be `authorized_user`"));
         }
+        if file.universe_domain.as_deref().is_some_and(|domain| domain != "googleapis.com") {
+            return Err(KeyError::new(KeyReason::Universe, "`universe_domain` must be `googleapis.com`"));
+        }
         let missing = |name: &str| KeyError::new(KeyReason::MissingField, format!("`{name}` is missing"));
         let client_id = file.client_id.filter(|id| !id.is_empty()).ok_or_else(|| missing("client_id"))?;
         let secret = |text: Option<Zeroizing<String>>, name| {
@@ -53,7 +59,13 @@ impl AuthorizedUser {
             client_secret: secret(file.client_secret, "client_secret")?,
             refresh_token: secret(file.refresh_token, "refresh_token")?,
             scope: scopes.join(" "),
+            account: file.account.filter(|account| key::is_email(account)),
         })
+    }
+
+    /// Whose it is. gcloud leaves that empty more often than not.
+    pub(super) fn account(&self) -> Option<&str> {
+        self.account.as_deref()
     }
 
     /// Exchanges the refresh token (RFC 6749 §6).
@@ -78,9 +90,73 @@ impl PartialEq for AuthorizedUser {
     fn eq(&self, other: &Self) -> bool {
         self.client_id == other.client_id
             && self.scope == other.scope
+            && self.account == other.account
             && self.client_secret.expose() == other.client_secret.expose()
             && self.refresh_token.expose() == other.refresh_token.expose()
     }
 }
 
 impl Eq for AuthorizedUser {}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn good() -> Value {
+        json!({
+            "type": "authorized_user",
+            "client_id": "764086051850.apps.googleusercontent.com",
+            "client_secret": "hunter2",
+            "refresh_token": "1//hunter3",
+            "account": "",
+            "quota_project_id": "p",
+            "universe_domain": "googleapis.com",
+        })
+    }
+
+    fn load(file: &Value) -> Result<AuthorizedUser, KeyError> {
+        AuthorizedUser::load(file.to_string().as_bytes(), &[])
+    }
+
+    #[test]
+    fn gcloud_s_file_loads_and_a_token_uri_in_it_means_nothing() {
+        let mut file = good();
+        let user = load(&file).unwrap();
+        assert_eq!(user.account(), None);
+        file["token_uri"] = "https://evil.test/token".into();
+        assert!(load(&file).unwrap() == user);
+        file["account"] = "me@example.com".into();
+        assert_eq!(load(&file).unwrap().account(), Some("me@example.com"));
+        assert!(!format!("{user:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn what_is_not_taken_is_refused_by_field_and_with_what_is_accepted() {
+        let with = |field: &str, value: Value| {
+            let mut file = good();
+            file[field] = value;
+            file
+        };
+        for (file, said) in [
+            (json!({}), "`type` must be `authorized_user`"),
+            (with("type", json!("service_account")), "`type` must be `authorized_user`"),
+            (with("type", json!("external_account_authorized_user")), "`type` must be `authorized_user`"),
+            (with("type", json!("impersonated_service_account")), "`type` must be `authorized_user`"),
+            (with("client_id", Value::Null), "`client_id` is missing"),
+            (with("client_id", json!("")), "`client_id` is missing"),
+            (with("client_secret", Value::Null), "`client_secret` is missing"),
+            (with("refresh_token", Value::Null), "`refresh_token` is missing"),
+            (with("refresh_token", json!("")), "`refresh_token` is missing"),
+            (with("universe_domain", json!("other.test")), "`universe_domain` must be `googleapis.com`"),
+        ] {
+            let error = load(&file).expect_err(said);
+            assert!(error.message.starts_with(said) && !error.message.contains("hunter"), "{said}: {error}");
+        }
+        for content in [&b""[..], b"[]", b"{", b"\xff", br#"{"type":"authorized_user","refresh_token":7}"#] {
+            let error = AuthorizedUser::load(content, &[]).unwrap_err();
+            assert!(!error.message.is_empty());
+        }
+    }
+}

@@ -118,6 +118,11 @@ pub trait Parents: Send + Sync {
     fn another(&self, _: &CredentialName) -> BoxFuture<'_, Option<Token>> {
         Box::pin(async { None })
     }
+
+    /// Completes as soon as `name` has a token: who failed for want of one need not wait any longer.
+    fn arrival(&self, _: &CredentialName) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// The largest answer that is read.
@@ -255,18 +260,19 @@ impl Exchange {
         }
     }
 
-    /// What `ask` makes of the access token of another credential; once more with a newer one where Google would not
-    /// have the first.
+    /// What `ask` makes of the access token of another credential; once more with a newer one where one of `refusals`
+    /// says that Google would not have the first.
     pub(super) async fn with_parent<F: Future<Output = Result<Token, FetchError>>>(
         &self,
         name: &CredentialName,
+        refusals: &[Reason],
         ask: impl Fn(Token) -> F,
     ) -> Result<Token, FetchError> {
         let none = || FetchError::transient(Reason::NoSource, format!("there is no credential '{name}' here"));
         let parents = self.parents.as_ref().ok_or_else(none)?;
         let first = ask(parents.access(name).await?).await;
         match &first {
-            Err(error) if error.reason == Reason::Unauthorized => match parents.another(name).await {
+            Err(error) if refusals.contains(&error.reason) => match parents.another(name).await {
                 Some(token) => ask(token).await,
                 None => first,
             },

@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -43,7 +43,9 @@ struct File {
     service_account_impersonation_url: Option<String>,
     service_account_impersonation: Option<Impersonation>,
     credential_source: Option<Source>,
-    workforce_pool_user_project: Option<String>,
+    workforce_pool_user_project: Option<serde::de::IgnoredAny>,
+    client_id: Option<serde::de::IgnoredAny>,
+    client_secret: Option<serde::de::IgnoredAny>,
     universe_domain: Option<String>,
 }
 
@@ -91,7 +93,15 @@ impl ExternalAccount {
             return Err(KeyError::new(KeyReason::Universe, "`universe_domain` must be `googleapis.com`"));
         }
         if file.workforce_pool_user_project.is_some() {
-            return Err(invalid("workforce pools are for people; accepted: a workload identity pool"));
+            return Err(invalid(
+                "`workforce_pool_user_project` is of workforce pools, which are for people; accepted: a workload \
+                 identity pool",
+            ));
+        }
+        if file.client_id.is_some() || file.client_secret.is_some() {
+            return Err(invalid(
+                "`client_id` and `client_secret` are of programs that people sign in to; accepted: neither",
+            ));
         }
         let audience = file.audience.filter(|audience| is_provider(audience)).ok_or_else(|| {
             invalid("`audience` must be //iam.googleapis.com/projects/…/workloadIdentityPools/…/providers/…")
@@ -205,9 +215,11 @@ impl SubjectToken {
             }
         };
         let token = match &self.field {
-            None => Some(Zeroizing::new(content.expose().trim_ascii().to_vec())),
+            None => Some(Zeroizing::new(content.expose().to_vec())),
             Some(field) => in_json(&content, field),
         };
+        // Whoever writes such files ends them with a newline.
+        let token = token.map(|token| Zeroizing::new(token.trim_ascii().to_vec()));
         let token = token.filter(|token| !token.is_empty() && token.iter().all(u8::is_ascii_graphic));
         token.map(|token| Secret::new(token.as_slice())).ok_or_else(|| {
             FetchError::transient(Reason::SubjectToken, "the subject token is empty, or not where `format` says")
@@ -242,6 +254,9 @@ fn url_of(url: &str, headers: &std::collections::BTreeMap<String, String>) -> Re
     for (name, value) in headers {
         let wrong = || invalid("`credential_source.headers` must be names and values of header fields");
         let name: HeaderName = name.parse().map_err(|_| wrong())?;
+        if OURS.contains(&name) || name.as_str().starts_with("proxy-") {
+            return Err(invalid("`credential_source.headers` must not say where a request goes or how it is framed"));
+        }
         let mut value: HeaderValue = value.parse().map_err(|_| wrong())?;
         value.set_sensitive(true);
         map.insert(name, value);
@@ -275,6 +290,18 @@ fn is_provider(audience: &str) -> bool {
 fn invalid(message: &str) -> KeyError {
     KeyError::new(KeyReason::InvalidField, message)
 }
+
+/// What the connection decides, and nobody's file.
+const OURS: [HeaderName; 8] = [
+    header::HOST,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::EXPECT,
+];
 
 const SUBJECT_TOKEN_TYPES: [&str; 3] = [
     "urn:ietf:params:oauth:token-type:jwt",

@@ -34,6 +34,7 @@ pub use error::{Class, FetchError, Reason};
 pub use external_account::ExternalAccount;
 pub use impersonation::Impersonated;
 pub use key::{Key, KeyError, KeyReason};
+pub use metadata_server::MetadataServer;
 pub use parameters::{ParameterError, Parameters};
 pub use service_account::ServiceAccount;
 pub use signed_jwt::SignedJwt;
@@ -119,7 +120,7 @@ impl Spec {
             Kind::Impersonation { source, impersonated } => {
                 Some(Source::Impersonation { source: source.clone(), impersonated: impersonated.clone() })
             }
-            Kind::MetadataServer { scopes } => Some(Source::MetadataServer { scopes: scopes.clone() }),
+            Kind::MetadataServer { scopes } => Some(Source::MetadataServer(MetadataServer::new(scopes))),
             Kind::Downscoped { source, rules } => {
                 Some(Source::Downscoped { source: source.clone(), rules: rules.clone() })
             }

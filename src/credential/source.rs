@@ -1,8 +1,8 @@
 //! What has been loaded and makes tokens: one type for all kinds, so that whoever keeps tokens fresh knows none of them.
 
 use super::{
-    AuthorizedUser, Class, CredentialName, Exchange, ExternalAccount, FetchError, Impersonated, Parameters, Reason,
-    Rule, ServiceAccount, SignedJwt, Token, Want, metadata_server, sts,
+    AuthorizedUser, Class, CredentialName, Exchange, ExternalAccount, FetchError, Impersonated, MetadataServer,
+    Parameters, Reason, Rule, ServiceAccount, SignedJwt, Token, Want, metadata_server, sts,
 };
 
 /// A loaded credential, ready to make tokens.
@@ -24,10 +24,7 @@ pub enum Source {
         impersonated: Impersonated,
     },
     /// The real metadata server.
-    MetadataServer {
-        /// Full scope URLs.
-        scopes: Vec<String>,
-    },
+    MetadataServer(MetadataServer),
     /// Another credential's token, made to do less.
     Downscoped {
         /// The other credential.
@@ -53,13 +50,14 @@ impl Source {
             (Self::ExternalAccount(external), Want::Id(audience)) => external.id(audience, exchange).await,
             (Self::AuthorizedUser(user), Want::Access) => user.access(exchange).await,
             (Self::Impersonation { source, impersonated }, Want::Access) => {
-                exchange.with_parent(source, |token| impersonated.access(token.secret, exchange)).await
+                exchange.with_parent(source, NOT_HAVING_IT, |token| impersonated.access(token.secret, exchange)).await
             }
             (Self::Impersonation { source, impersonated }, Want::Id(audience)) => {
-                exchange.with_parent(source, |token| impersonated.id(audience, token.secret, exchange)).await
+                let ask = |token: Token| impersonated.id(audience, token.secret, exchange);
+                exchange.with_parent(source, NOT_HAVING_IT, ask).await
             }
-            (Self::MetadataServer { scopes }, Want::Access) => metadata_server::access(scopes, exchange).await,
-            (Self::MetadataServer { .. }, Want::Id(audience)) => metadata_server::id(audience, exchange).await,
+            (Self::MetadataServer(server), Want::Access) => server.access(exchange).await,
+            (Self::MetadataServer(_), Want::Id(audience)) => metadata_server::id(audience, exchange).await,
             (Self::Downscoped { source, rules }, Want::Access) => downscoped(source, rules, exchange).await,
             _ => Err(not_of_this_kind(want)),
         }
@@ -101,8 +99,23 @@ impl Source {
             Self::SignedJwt(signer) => signer.account(),
             Self::ExternalAccount(external) => external.account(),
             Self::Impersonation { impersonated, .. } => Some(&impersonated.account),
-            Self::AuthorizedUser(_) | Self::MetadataServer { .. } | Self::Downscoped { .. } => None,
+            Self::AuthorizedUser(user) => user.account(),
+            Self::MetadataServer(server) => server.account(),
+            Self::Downscoped { .. } => None,
         }
+    }
+
+    /// The credential whose token its own are made of, where there is one.
+    pub fn derived_from(&self) -> Option<&CredentialName> {
+        match self {
+            Self::Impersonation { source, .. } | Self::Downscoped { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Whether it shows Google something that is renewed without its own file, as the kubelet does with tokens.
+    pub fn shows_what_is_renewed(&self) -> bool {
+        matches!(self, Self::ExternalAccount(_))
     }
 
     /// The project that the account belongs to, where the file tells.
@@ -133,8 +146,12 @@ async fn downscoped(source: &CredentialName, rules: &[Rule], exchange: &Exchange
         };
         trade.token(exchange).await
     };
-    exchange.with_parent(source, trade).await
+    // An invalid subject token is an invalid request for STS (RFC 8693 §2.2.2), and in practice an invalid grant.
+    exchange.with_parent(source, &[Reason::InvalidRequest, Reason::InvalidGrant], trade).await
 }
+
+/// What `iamcredentials` says to a token that Google would not have.
+const NOT_HAVING_IT: &[Reason] = &[Reason::Unauthorized];
 
 /// `config` lets no such want through.
 fn not_of_this_kind(want: &Want) -> FetchError {

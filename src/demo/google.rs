@@ -7,6 +7,7 @@ use tokio::{net::TcpListener, sync::watch};
 use super::{
     accounts::{AccountState, Grant, KeyState},
     certificates::Certificates,
+    identities::Cluster,
     keys::KeyFile,
     record::{Exchange, Recorded},
     script::{Certificate, Outage, Protocols, Script},
@@ -100,6 +101,12 @@ impl FakeGoogle {
         lock(&self.state.identities).subjects.insert(token.to_owned(), known);
     }
 
+    /// STS takes the tokens that a cluster signs with `key` for this provider: `principal:…/subject/SUB` they are.
+    pub fn allow_cluster(&self, provider: &str, issuer: &str, key: &KeyFile) {
+        let cluster = Cluster { issuer: issuer.to_owned(), public: key.public().to_vec() };
+        lock(&self.state.identities).clusters.insert(provider.to_owned(), cluster);
+    }
+
     /// Lets `who` (an account or identity) impersonate `account`.
     pub fn allow_impersonation(&self, who: &str, account: &str) {
         lock(&self.state.identities).impersonations.insert((who.to_owned(), account.to_owned()));
@@ -108,6 +115,24 @@ impl FakeGoogle {
     /// Takes this refresh token as that of `person`.
     pub fn allow_person(&self, refresh_token: &str, person: &str) {
         lock(&self.state.identities).people.insert(refresh_token.to_owned(), person.to_owned());
+    }
+
+    /// Takes that back.
+    pub fn forbid_impersonation(&self, who: &str, account: &str) {
+        lock(&self.state.identities).impersonations.remove(&(who.to_owned(), account.to_owned()));
+    }
+
+    /// The next refresh of this person's token is refused.
+    pub fn forbid_person(&self, refresh_token: &str) {
+        lock(&self.state.identities).people.remove(refresh_token);
+    }
+
+    /// What STS or `iamcredentials` answers from now on in place of the truth; the truth again with `None`.
+    pub fn answer_at(&self, host: &str, answer: Option<(u16, &str)>) {
+        self.script(|script| match answer {
+            Some((status, body)) => drop(script.answers.insert(host.to_owned(), (status, body.to_owned()))),
+            None => drop(script.answers.remove(host)),
+        });
     }
 
     /// Changes how the fake behaves from now on.
@@ -139,6 +164,11 @@ impl FakeGoogle {
 
     /// Issues a token without an exchange.
     pub fn mint(&self, email: &str) -> String {
+        self.mint_for(email, None)
+    }
+
+    /// The same; an ID token where there is an audience.
+    pub(super) fn mint_for(&self, email: &str, audience: Option<&str>) -> String {
         let script = self.state.script();
         let wish = Wish {
             lifetime: script.lifetime,
@@ -151,7 +181,7 @@ impl FakeGoogle {
             key_id: String::new(),
             scopes: vec!["https://www.googleapis.com/auth/cloud-platform".to_owned()],
             subject: None,
-            audience: None,
+            audience: audience.map(str::to_owned),
         };
         lock(&self.state.tokens).issue(grant, self.state.clock.now(), &wish).0
     }

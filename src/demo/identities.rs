@@ -7,18 +7,21 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    accounts::Grant,
+    accounts::{Grant, Refusal},
     api,
-    body::Body,
+    body::{self, Body},
     server::Abort,
     state::{State, lock},
-    token_endpoint::{field, json_answer, refused_with},
+    token_endpoint::{as_json, field, json_answer, refused_with, with_retry_after},
     tokens::{TokenRecord, Wish},
 };
 
@@ -27,16 +30,81 @@ use super::{
 pub(super) struct Identities {
     /// Subject tokens, with the audience that they are for and the identity that they show.
     pub(super) subjects: HashMap<String, (String, String)>,
+    /// Clusters whose tokens are believed, by provider.
+    pub(super) clusters: HashMap<String, Cluster>,
     /// Who may impersonate whom.
     pub(super) impersonations: HashSet<(String, String)>,
     /// Refresh tokens, and whose they are.
     pub(super) people: HashMap<String, String>,
 }
 
+/// A cluster, as a workload identity provider knows it.
+pub(super) struct Cluster {
+    /// OpenID's `iss`.
+    pub(super) issuer: String,
+    /// The public half of its key, DER of PKCS#1.
+    pub(super) public: Vec<u8>,
+}
+
+impl Identities {
+    fn is_empty(&self) -> bool {
+        self.subjects.is_empty() && self.clusters.is_empty() && self.impersonations.is_empty()
+    }
+
+    /// Whose subject token this is.
+    fn shown(&self, token: &str, provider: &str, now: u64) -> Result<String, Refusal> {
+        if let Some((audience, identity)) = self.subjects.get(token) {
+            return if audience == provider { Ok(identity.clone()) } else { Err(no_such_target()) };
+        }
+        let cluster = self.clusters.get(provider);
+        let is_known = cluster.is_some() || self.subjects.values().any(|(audience, _)| audience == provider);
+        match cluster {
+            Some(cluster) => cluster.judge(token, provider, now),
+            None if is_known => Err(Refusal::new("invalid_grant", "The subject token is not one of ours")),
+            None => Err(no_such_target()),
+        }
+    }
+}
+
+fn no_such_target() -> Refusal {
+    Refusal::new("invalid_target", "The target service indicated by the \"audience\" parameters is invalid.")
+}
+
+impl Cluster {
+    /// In the order and with the words of Google's, as far as they are known.
+    fn judge(&self, token: &str, provider: &str, now: u64) -> Result<String, Refusal> {
+        #[derive(Deserialize)]
+        struct Claims {
+            iss: String,
+            sub: String,
+            aud: Vec<String>,
+            exp: u64,
+        }
+        let grant = |description: &str| Refusal::new("invalid_grant", description);
+        // Times are judged by the fake's own clock.
+        let mut signature_only = Validation::new(Algorithm::RS256);
+        (signature_only.validate_exp, signature_only.validate_aud) = (false, false);
+        signature_only.required_spec_claims.clear();
+        let key = DecodingKey::from_rsa_der(&self.public);
+        let claims = jsonwebtoken::decode::<Claims>(token, &key, &signature_only);
+        let Claims { iss, sub, aud, exp } = claims.map_err(|_| grant("Invalid JWT signature."))?.claims;
+        if iss != self.issuer {
+            return Err(grant("The issuer in ID Token does not match the expected ones."));
+        }
+        if !aud.contains(&format!("https:{provider}")) {
+            return Err(grant("The audience in ID Token does not match the expected audience."));
+        }
+        if exp <= now {
+            return Err(grant("ID Token is stale to sign-in."));
+        }
+        Ok(format!("principal:{}/subject/{sub}", provider.split("/providers/").next().unwrap_or_default()))
+    }
+}
+
 /// Whether this host is one of those that answer here; as long as nobody has been told of, they are APIs like others.
 pub(super) fn is_for(authority: &str, state: &State) -> bool {
-    let identities = lock(&state.identities);
-    [STS, IAM].contains(&authority) && !(identities.subjects.is_empty() && identities.impersonations.is_empty())
+    [STS, IAM].contains(&authority)
+        && (!lock(&state.identities).is_empty() || state.script().answers.contains_key(authority))
 }
 
 pub(super) async fn answer(
@@ -47,6 +115,11 @@ pub(super) async fn answer(
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, MAX_BODY).collect().await else { return Err(Abort) };
     let body = body.to_bytes();
+    if let Some((status, answer)) = state.script().answers.get(authority) {
+        let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let answer = as_json(status, body::full(Bytes::from(answer.clone())));
+        return Ok(with_retry_after(answer, &state.script()));
+    }
     if head.method != Method::POST {
         return Ok(api::error(StatusCode::NOT_FOUND, "not here"));
     }
@@ -64,37 +137,37 @@ fn trade(form: &[u8], state: &State) -> Response<Body> {
         return bad("Invalid grant_type");
     }
     let subject = value("subject_token");
-    let grant = match value("subject_token_type").as_str() {
+    let now = state.clock.now();
+    let lifetime = state.script().lifetime;
+    let (grant, lifetime) = match value("subject_token_type").as_str() {
         "urn:ietf:params:oauth:token-type:access_token" => {
-            let (admission, token) = lock(&state.tokens).judge(&subject, "storage.googleapis.com", state.clock.now());
+            let (admission, token) = lock(&state.tokens).judge(&subject, "storage.googleapis.com", now);
             let options: Value = serde_json::from_str(&value("options")).unwrap_or_default();
             let Some(token) = token.filter(|_| admission.is_good()) else { return bad("Invalid subject token") };
             let Some(rule) = options["accessBoundary"]["accessBoundaryRules"][0]["availableResource"].as_str() else {
                 return bad("Invalid options");
             };
-            grant(&token.account, rule)
+            // Never longer than what it is made of, which is why the answer does not say how long.
+            (grant(&token.account, rule), now.until(token.expires).min(lifetime))
         }
         _ => {
-            let known = lock(&state.identities).subjects.get(&subject).cloned();
-            let Some((audience, identity)) = known else {
-                return refused_with(400, "invalid_grant", "The subject token is not one of ours");
-            };
-            if audience != value("audience") {
-                return refused_with(400, "invalid_target", "The target service indicated by the audience is unknown");
+            let shown = lock(&state.identities).shown(&subject, &value("audience"), state.wall().seconds());
+            match shown {
+                Ok(identity) => (grant(&identity, &value("scope")), lifetime),
+                Err(Refusal { status, error, description }) => return refused_with(status, error, &description),
             }
-            grant(&identity, &value("scope"))
         }
     };
-    let (text, record) = issue(grant, state.script().lifetime, state);
-    // A boundary's answer need not say how long it lives.
-    let left = state.clock.now().until(record.expires).as_secs();
-    json_answer(
-        StatusCode::OK,
-        &json!({
-            "access_token": text, "expires_in": left, "token_type": "Bearer",
-            "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
-        }),
-    )
+    let is_downscoped = !value("options").is_empty();
+    let (text, record) = issue(grant, lifetime, state);
+    let mut answer = json!({
+        "access_token": text, "token_type": "Bearer",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    });
+    if !is_downscoped {
+        answer["expires_in"] = now.until(record.expires).as_secs().into();
+    }
+    json_answer(StatusCode::OK, &answer)
 }
 
 /// `POST /v1/projects/-/serviceAccounts/EMAIL:generateAccessToken` and `:generateIdToken`.
@@ -133,8 +206,10 @@ pub(super) fn refreshed(form: &[u8], state: &State) -> Response<Body> {
     let Some(person) = lock(&state.identities).people.get(&token).cloned() else {
         return refused_with(400, "invalid_grant", "Token has been expired or revoked.");
     };
-    let (text, _) = issue(grant(&person, &field(form, "scope").unwrap_or_default()), state.script().lifetime, state);
-    json_answer(StatusCode::OK, &json!({ "access_token": text, "expires_in": 3599, "token_type": "Bearer" }))
+    let lifetime = state.script().lifetime;
+    let (text, _) = issue(grant(&person, &field(form, "scope").unwrap_or_default()), lifetime, state);
+    let answer = json!({ "access_token": text, "expires_in": lifetime.as_secs(), "token_type": "Bearer" });
+    json_answer(StatusCode::OK, &answer)
 }
 
 fn grant(account: &str, scopes: &str) -> Grant {

@@ -10,11 +10,13 @@ use bytes::Bytes;
 pub struct Script {
     /// Trouble at the token endpoint; the APIs stay up.
     pub outage: Outage,
+    /// What STS and `iamcredentials` answer in place of the truth, by host: a status and a body of JSON.
+    pub answers: BTreeMap<String, (u16, String)>,
     /// End the outage by itself after this many connections or requests met it.
     pub outage_times: Option<u32>,
     /// Wait before the token endpoint answers, on the fake's clock.
     pub token_delay: Duration,
-    /// `Retry-After` on every answer of the token endpoint that is not a token.
+    /// `Retry-After` on every answer of the token endpoint that is not a token, and on those of `answers`.
     pub retry_after: Option<String>,
     /// Life of an access token.
     pub lifetime: Duration,
@@ -42,6 +44,7 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             outage: Outage::None,
+            answers: BTreeMap::new(),
             outage_times: None,
             token_delay: Duration::ZERO,
             retry_after: None,

@@ -176,7 +176,7 @@ fn cut_short(whole: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, body::frames(pieces.into_iter()))
 }
 
-fn with_retry_after(mut response: Response<Body>, script: &Script) -> Response<Body> {
+pub(super) fn with_retry_after(mut response: Response<Body>, script: &Script) -> Response<Body> {
     let wait = script.retry_after.as_ref().and_then(|wait| HeaderValue::try_from(wait).ok());
     if let Some(wait) = wait.filter(|_| response.status() != StatusCode::OK) {
         response.headers_mut().insert(header::RETRY_AFTER, wait);
@@ -192,7 +192,7 @@ pub(super) fn json_answer(status: StatusCode, json: &serde_json::Value) -> Respo
     as_json(status, body::full(format!("{json:#}")))
 }
 
-fn as_json(status: StatusCode, body: Body) -> Response<Body> {
+pub(super) fn as_json(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();

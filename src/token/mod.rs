@@ -111,7 +111,8 @@ impl Tokens {
     }
 
     /// Makes `specs` and `settings` the ones at work. Unchanged credentials are not disturbed. A changed one
-    /// starts anew without its old token, which may be another identity's: requests wait for the first flight.
+    /// starts anew without its old token, which may be another identity's: requests wait for the first flight. So does
+    /// whatever is derived from it, since its token was made of that identity's.
     pub fn apply(&self, specs: &[Spec], settings: Settings) {
         let setup = &self.inner.setup;
         self.apply_with(specs, settings, |spec| {
@@ -128,7 +129,8 @@ impl Tokens {
     ) {
         self.inner.settings.send_replace(settings);
         let mut credentials = self.lock();
-        credentials.retain(|_, credential| specs.contains(&credential.spec));
+        let old: Vec<Spec> = credentials.values().map(|credential| credential.spec.clone()).collect();
+        credentials.retain(|name, _| is_unchanged(name, &old, specs));
         for spec in specs {
             if !credentials.contains_key(&spec.name) {
                 let credential = self.start(spec, files(spec), specs.len());
@@ -246,6 +248,22 @@ impl Tokens {
     }
 }
 
+/// Whether a credential and all that it is derived from are the same before and after.
+fn is_unchanged(name: &CredentialName, before: &[Spec], after: &[Spec]) -> bool {
+    let find = |specs: &[Spec], name: &CredentialName| specs.iter().find(|spec| spec.name == *name).cloned();
+    let mut next = Some(name.clone());
+    // As many steps as there are credentials lead to the end of every chain; a circle is none of ours to judge.
+    for _ in 0..=after.len() {
+        let Some(name) = next else { return true };
+        let (was, is) = (find(before, &name), find(after, &name));
+        if was != is {
+            return false;
+        }
+        next = is.and_then(|spec| spec.kind.source().cloned());
+    }
+    true
+}
+
 /// Gives derived credentials the tokens of those that they are derived from.
 struct Siblings(Weak<Inner>);
 
@@ -274,6 +292,17 @@ impl Parents for Siblings {
             let handle = handle?;
             let refused = handle.current()?.generation;
             handle.renewed(refused, WAIT_FOR_PARENT).await.map(|bearer| as_token(&bearer))
+        })
+    }
+
+    fn arrival(&self, name: &CredentialName) -> BoxFuture<'_, ()> {
+        let handle = self.handle(name);
+        Box::pin(async move {
+            match handle {
+                Some(handle) => drop(handle.newer_than(0).await),
+                // Whoever puts it back restarts what is derived from it.
+                None => std::future::pending().await,
+            }
         })
     }
 }

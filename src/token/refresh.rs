@@ -46,6 +46,8 @@ pub(super) struct Refresher {
     not_before: Moment,
     /// Transient failures in a row.
     failures: u32,
+    /// What the last attempt failed for want of a token of.
+    missed: Option<CredentialName>,
     has_tried: bool,
     /// The generation whose expiry has been reported.
     reported: u64,
@@ -76,6 +78,7 @@ impl Refresher {
             due: now,
             not_before: now + start_delay,
             failures: 0,
+            missed: None,
             has_tried: false,
             reported: 0,
             seen: (now, clock.wall()),
@@ -122,9 +125,14 @@ impl Refresher {
             }
             self.keys.mark_changed();
         };
+        let source = arrival(self.missed.as_ref(), &self.exchange);
         tokio::select! {
             () = self.clock.sleep(now.until(wake)) => {}
             () = keys => {}
+            () = source => {
+                self.missed = None;
+                self.not_before = self.clock.now();
+            }
             () = self.slot.nudged() => {
                 // Somebody waits: the polite delay at the start is over.
                 if !self.has_tried {
@@ -200,6 +208,8 @@ impl Refresher {
                 Err(error) => error,
             };
             self.note(&candidate, &error, begin);
+            let wants = candidate.source.derived_from().filter(|_| error.reason == Reason::NoSource);
+            self.missed = wants.cloned();
             if !error.class.is_about_the_key() {
                 // The endpoint's trouble, most likely: the key in use is worth a try, all others are not.
                 only_active = true;
@@ -218,6 +228,7 @@ impl Refresher {
         let (now, key_id) = (self.clock.now(), candidate.source.key_id());
         let installed = self.slot.install(token, key_id, !self.ring.is_active(candidate.id));
         self.failures = 0;
+        self.missed = None;
         self.not_before = now;
         self.due = match installed {
             Installed::Yes => {
@@ -333,6 +344,14 @@ impl Refresher {
             tracing::debug!(wall_seconds = wall_delta, boot_seconds = boot_delta, "time jumped");
             self.events.time_jumped();
         }
+    }
+}
+
+/// Completes when what was missing is there; never, if nothing was.
+async fn arrival(missed: Option<&CredentialName>, exchange: &Exchange) {
+    match missed.zip(exchange.parents.as_ref()) {
+        Some((name, parents)) => parents.arrival(name).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -132,7 +132,9 @@ impl Ring {
         let at = self.position(Some(id))?;
         let entry = &mut self.entries[at];
         entry.failures = entry.failures.saturating_add(1);
-        let age = entry.candidate.first_seen.until(now);
+        // What a federated identity shows of itself is renewed by others, so that the next may be taken at any moment.
+        let known_for = entry.candidate.first_seen.until(now);
+        let age = if entry.candidate.source.shows_what_is_renewed() { Duration::ZERO } else { known_for };
         let next = now + schedule::after_refused_key(entry.failures, age, random);
         entry.next_try = Some(next);
         entry.error = Some(error.clone());

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod clocks;
+mod derived;
 mod lifecycle;
 mod model;
 mod rotation;

@@ -1,32 +1,32 @@
 //! Credentials that are no key: federated, impersonating, downscoped, a person's, the node's.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bearerd::{
     app::Settings,
     credential::{CredentialName, Impersonated, Kind, Rule, Spec, expand_scope},
-    demo::{Admission, Outage},
+    demo::{FakeNode, Outage},
     policy::{HostPattern, Policy, Route, TokenKind, Unmatched},
-};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
 };
 
 use crate::{
-    bed::{ACCOUNT, Bed, STORAGE, World, apis, send_below, send_to},
-    client::{DOORS, Door, get, within},
+    bed::{ACCOUNT, STORAGE, World, apis, send_below, send_to},
+    client::{DOORS, Door, get, get_with, within},
 };
 
-const PROVIDER: &str =
+pub(crate) const PROVIDER: &str =
     "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/pool/providers/cluster";
-const REPORTS: &str = "reports@demo-project.iam.gserviceaccount.com";
+pub(crate) const NODE: &str = "node@demo-project.iam.gserviceaccount.com";
+pub(crate) const REPORTS: &str = "reports@demo-project.iam.gserviceaccount.com";
 
-fn named(name: &str, kind: Kind) -> Spec {
+pub(crate) fn named(name: &str, kind: Kind) -> Spec {
     Spec { name: CredentialName::new(name), kind }
 }
 
-fn impersonation(source: &str) -> Kind {
+pub(crate) fn impersonation(source: &str) -> Kind {
     let impersonated = Impersonated {
         account: REPORTS.to_owned(),
         delegates: Vec::new(),
@@ -36,18 +36,47 @@ fn impersonation(source: &str) -> Kind {
     Kind::Impersonation { source: CredentialName::new(source), impersonated }
 }
 
-fn federated(path: PathBuf) -> Kind {
+pub(crate) fn federated(path: PathBuf) -> Kind {
     Kind::ExternalAccount { path, scopes: vec![expand_scope("cloud-platform")], account: None }
 }
 
+pub(crate) fn metadata_server() -> Kind {
+    Kind::MetadataServer { scopes: vec![expand_scope("cloud-platform")] }
+}
+
+/// The token of `source`, good for reading one bucket.
+pub(crate) fn less(source: &str) -> Kind {
+    let rule = Rule {
+        resource: BUCKET.to_owned(),
+        permissions: vec!["inRole:roles/storage.objectViewer".to_owned()],
+        condition: String::new(),
+    };
+    Kind::Downscoped { source: CredentialName::new(source), rules: vec![rule] }
+}
+
+/// gcloud's file, with this refresh token.
+pub(crate) fn person(dir: &Path, refresh_token: &str) -> Kind {
+    let path = dir.join("person.json");
+    let file = serde_json::json!({
+        "type": "authorized_user", "client_id": "id", "client_secret": "hunter2", "refresh_token": refresh_token,
+    });
+    std::fs::write(&path, file.to_string()).unwrap();
+    Kind::AuthorizedUser { path, scopes: Vec::new() }
+}
+
 /// The file of a federated identity whose token lies in `token`.
-fn identity_file(world: &World, impersonates: bool) -> PathBuf {
+pub(crate) fn identity_file(dir: &Path, impersonates: bool) -> PathBuf {
+    identity_from(dir, &serde_json::json!({"file": dir.join("token")}), impersonates)
+}
+
+/// The same with any `credential_source`.
+pub(crate) fn identity_from(dir: &Path, source: &serde_json::Value, impersonates: bool) -> PathBuf {
     let mut file = serde_json::json!({
         "type": "external_account",
         "audience": PROVIDER,
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
         "token_url": "https://sts.googleapis.com/v1/token",
-        "credential_source": {"file": world.dir.path().join("token")},
+        "credential_source": source,
     });
     if impersonates {
         file["service_account_impersonation_url"] = format!(
@@ -55,13 +84,13 @@ fn identity_file(world: &World, impersonates: bool) -> PathBuf {
         )
         .into();
     }
-    let path = world.dir.path().join("identity.json");
+    let path = dir.join("identity.json");
     std::fs::write(&path, file.to_string()).unwrap();
     path
 }
 
 /// All requests by the credential `name`.
-fn by(settings: &mut Settings, name: &str) {
+pub(crate) fn by(settings: &mut Settings, name: &str) {
     let mut route = Route::google_apis(apis());
     name.clone_into(&mut route.credential);
     settings.policy = Policy::new(vec![route], Unmatched::Pass, apis());
@@ -130,7 +159,7 @@ async fn a_clusters_token_becomes_googles_and_the_kubelets_next_one_too() {
     std::fs::write(world.dir.path().join("token"), "first-token\n").unwrap();
     world.google.allow_subject("first-token", PROVIDER, "principal://first");
     world.google.allow_subject("second-token", PROVIDER, "principal://second");
-    let path = identity_file(&world, false);
+    let path = identity_file(world.dir.path(), false);
     let bed = world.start(|settings| {
         settings.credentials = vec![named("default", federated(path))];
     });
@@ -150,7 +179,7 @@ async fn a_federated_identity_impersonates_and_has_id_tokens_then() {
     std::fs::write(world.dir.path().join("token"), "the-token").unwrap();
     world.google.allow_subject("the-token", PROVIDER, "principal://cluster");
     world.google.allow_impersonation("principal://cluster", REPORTS);
-    let (path, google) = (identity_file(&world, true), world.google.address());
+    let (path, google) = (identity_file(world.dir.path(), true), world.google.address());
     let bed = world.start(|settings| {
         settings.credentials = vec![named("default", federated(path))];
         let run = vec![HostPattern::parse("*.run.app").unwrap()];
@@ -169,7 +198,7 @@ async fn a_federated_identity_impersonates_and_has_id_tokens_then() {
 async fn a_subject_token_that_is_not_there_is_the_reason() {
     let world = World::new().await;
     world.google.allow_subject("late-token", PROVIDER, "principal://cluster");
-    let path = identity_file(&world, false);
+    let path = identity_file(world.dir.path(), false);
     let bed = world.start(|settings| settings.credentials = vec![named("default", federated(path))]);
     let mut client = bed.client(Door::InterceptH2, STORAGE).await;
     let response = client.call(get("/echo")).await;
@@ -186,152 +215,80 @@ async fn a_token_is_made_to_do_less() {
     let world = World::new().await;
     // Somebody has to be known for STS to answer.
     world.google.allow_subject("x", "y", "z");
-    let bucket = "//storage.googleapis.com/projects/_/buckets/cells";
     let bed = world.start(|settings| {
-        let rule = Rule {
-            resource: bucket.to_owned(),
-            permissions: vec!["inRole:roles/storage.objectViewer".to_owned()],
-            condition: String::new(),
-        };
-        let source = CredentialName::new("default");
-        settings.credentials.push(named("less", Kind::Downscoped { source, rules: vec![rule] }));
+        settings.credentials.push(named("less", less("default")));
         by(settings, "less");
     });
     assert_eq!(bed.client(Door::InterceptH2, STORAGE).await.call(get("/echo")).await.status(), 200);
     let token = bed.last().token.unwrap();
-    assert_eq!((token.account.as_str(), token.scopes), (ACCOUNT, vec![bucket.to_owned()]));
+    assert_eq!((token.account.as_str(), token.scopes), (ACCOUNT, vec![BUCKET.to_owned()]));
 }
 
 #[tokio::test]
 async fn a_person_s_own_credential_serves_on_a_laptop() {
     let world = World::new().await;
     world.google.allow_person("1//refresh", "me@example.com");
-    let path = world.dir.path().join("person.json");
-    let file = r#"{"type":"authorized_user","client_id":"id","client_secret":"secret","refresh_token":"1//refresh"}"#;
-    std::fs::write(&path, file).unwrap();
+    let kind = person(world.dir.path(), "1//refresh");
     let bed = world.start(|settings| {
-        settings.credentials = vec![named("default", Kind::AuthorizedUser { path, scopes: Vec::new() })];
+        settings.credentials = vec![named("default", kind)];
     });
     assert_eq!(bed.client(Door::InterceptH2, STORAGE).await.call(get("/echo")).await.status(), 200);
     assert_eq!(bed.last().token.unwrap().account, "me@example.com");
 }
 
-/// A metadata server that gives the token `text` to whoever asks as SDKs do, and is told what was asked.
-async fn node(world: &World, flavor: &'static str, text: String) -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    world.tasks.spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = vec![0; 4096];
-            let length = stream.read(&mut head).await.unwrap_or_default();
-            let head = String::from_utf8_lossy(&head[..length]).to_ascii_lowercase();
-            let is_good = head.starts_with("get /computemetadata/v1/instance/service-accounts/default/token?scopes=")
-                && head.contains("metadata-flavor: google")
-                && head.contains("host: metadata.google.internal\r\n");
-            let body = format!(r#"{{"access_token":"{text}","expires_in":3000,"token_type":"Bearer"}}"#);
-            let status = if is_good { "200 OK" } else { "403 Forbidden" };
-            let answer = format!(
-                "HTTP/1.1 {status}\r\nMetadata-Flavor: {flavor}\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            let _ = stream.write_all(answer.as_bytes()).await;
-        }
-    });
-    address
-}
-
 #[tokio::test]
 async fn on_google_s_own_machines_the_node_s_account_serves() {
     let world = World::new().await;
-    let token = world.google.mint("node@demo-project.iam.gserviceaccount.com");
-    let address = node(&world, "Google", token).await;
+    let node = FakeNode::start(&world.tasks, &world.google, NODE).await.unwrap();
+    let (address, google) = (node.address(), world.google.address());
     let bed = world.start(|settings| {
-        settings.credentials =
-            vec![named("default", Kind::MetadataServer { scopes: vec![expand_scope("cloud-platform")] })];
+        settings.credentials = vec![named("default", metadata_server())];
+        send_to(settings, "metadata.google.internal", 80, address);
+        let run = vec![HostPattern::parse("*.run.app").unwrap()];
+        let id = Route { name: "run".to_owned(), token: TokenKind::Id, ..Route::google_apis(run.clone()) };
+        settings.policy = Policy::new(vec![id, Route::google_apis(apis())], Unmatched::Pass, [apis(), run].concat());
+        send_below(settings, "run.app", google);
+    });
+    for door in DOORS {
+        assert_eq!(bed.client(door, STORAGE).await.call(get("/echo")).await.status(), 200, "{door:?}");
+        assert_eq!(bed.last().token.unwrap().account, NODE);
+    }
+    assert_eq!(bed.client(Door::InterceptH2, "a.run.app").await.call(get("/echo")).await.status(), 200);
+    let token = bed.last().token.unwrap();
+    assert_eq!((token.account.as_str(), token.audience.as_deref()), (NODE, Some("https://a.run.app")));
+    let account = "/computeMetadata/v1/instance/service-accounts/default";
+    assert_eq!(
+        node.asked(),
+        [
+            format!("{account}/token?scopes=https%3A%2F%2Fwww%2Egoogleapis%2Ecom%2Fauth%2Fcloud%2Dplatform"),
+            format!("{account}/email"),
+            format!("{account}/identity?audience=https%3A%2F%2Fa%2Erun%2Eapp&format=full"),
+        ]
+    );
+}
+
+/// The rule for clients stays what it was, also where we ask there ourselves.
+#[tokio::test]
+async fn clients_never_reach_the_metadata_server_that_the_sidecar_asks() {
+    let world = World::new().await;
+    let node = FakeNode::start(&world.tasks, &world.google, NODE).await.unwrap();
+    let address = node.address();
+    let bed = world.start(|settings| {
+        settings.credentials = vec![named("default", metadata_server())];
         send_to(settings, "metadata.google.internal", 80, address);
     });
     assert_eq!(bed.client(Door::InterceptH2, STORAGE).await.call(get("/echo")).await.status(), 200);
-    assert_eq!(bed.last().token.unwrap().account, "node@demo-project.iam.gserviceaccount.com");
-}
-
-#[tokio::test]
-async fn what_is_no_metadata_server_gives_no_token() {
-    let world = World::new().await;
-    let token = world.google.mint("node@demo-project.iam.gserviceaccount.com");
-    let address = node(&world, "Other", token).await;
-    let bed = world.start(|settings| {
-        settings.credentials =
-            vec![named("default", Kind::MetadataServer { scopes: vec![expand_scope("cloud-platform")] })];
-        send_to(settings, "metadata.google.internal", 80, address);
-    });
-    let response = bed.client(Door::InterceptH2, STORAGE).await.call(get("/echo")).await;
-    assert_eq!(
-        (response.status().as_u16(), &response.headers()["x-bearerd-error"]),
-        (503, &"bad_answer".parse().unwrap())
-    );
-    assert_eq!(bed.google.request_count(), 0);
-}
-
-/// Four identities, one host each and one by its path, 200 requests at once, and keys that rotate meanwhile.
-#[tokio::test]
-async fn no_request_ever_carries_another_identity_s_token() {
-    const ACCOUNTS: [&str; 3] = [
-        "a@demo-project.iam.gserviceaccount.com",
-        "b@demo-project.iam.gserviceaccount.com",
-        "c@demo-project.iam.gserviceaccount.com",
-    ];
-    let world = World::new().await;
-    world.google.allow_impersonation(ACCOUNTS[0], REPORTS);
-    for (account, name) in ACCOUNTS.iter().zip(["a", "b", "c"]) {
-        let key = world.google.add_account(account, "demo-project").unwrap();
-        std::fs::create_dir(world.dir.path().join(name)).unwrap();
-        std::fs::write(world.dir.path().join(name).join("key.json"), key.json()).unwrap();
+    let asked = node.asked().len();
+    for place in ["metadata.google.internal", "169.254.169.254", "[fd20:ce::254]"] {
+        let mut client = bed.client(Door::Forward, place).await;
+        let target = format!("http://{place}/computeMetadata/v1/instance/service-accounts/default/token");
+        let response = client.call(get_with(&target, &[("metadata-flavor", "Google")])).await;
+        // The name is served by our own door, with a placeholder; the addresses by nobody.
+        let body = String::from_utf8_lossy(response.body()).into_owned();
+        assert!(bed.google.tokens().iter().all(|(token, _)| !body.contains(token)), "{place}: {body}");
+        assert!(bed.tunnel(&format!("{place}:80")).await.is_err(), "{place}");
     }
-    let dir = world.dir.path().to_owned();
-    let bed = world.start(|settings| {
-        settings.credentials = ["a", "b", "c"].map(|name| crate::bed::credential(name, dir.join(name))).to_vec();
-        settings.credentials.push(named("reports", impersonation("a")));
-        let route = |name: &str, host: &str, paths: &[&str]| Route {
-            name: format!("{name}{}", paths.len()),
-            credential: name.to_owned(),
-            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-            ..Route::google_apis(vec![HostPattern::parse(host).unwrap()])
-        };
-        let routes = vec![
-            route("c", "storage.googleapis.com", &["/echo/of-c"]),
-            route("a", "storage.googleapis.com", &[]),
-            route("b", "pubsub.googleapis.com", &[]),
-            route("reports", "bigquery.googleapis.com", &[]),
-        ];
-        settings.policy = Policy::new(routes, Unmatched::Pass, apis());
-    });
-    let targets = [
-        ("storage.googleapis.com", "/echo/of-c", ACCOUNTS[2]),
-        ("storage.googleapis.com", "/echo/of-a", ACCOUNTS[0]),
-        ("pubsub.googleapis.com", "/echo/of-b", ACCOUNTS[1]),
-        ("bigquery.googleapis.com", "/echo/of-reports", REPORTS),
-    ];
-    let ask = async |number: usize, bed: &Bed| {
-        let (host, path, _) = targets[number % 4];
-        let door = DOORS[number % 3];
-        let status = bed.client(door, host).await.call(get(path)).await.status();
-        assert!([200, 404].contains(&status.as_u16()), "{status} {host}{path}");
-    };
-    for round in 0..3 {
-        let all = (0..200).map(|number| ask(number, &bed));
-        futures_util::future::join_all(all).await;
-        for (account, name) in ACCOUNTS.iter().zip(["a", "b", "c"]) {
-            let next = bed.google.add_key(account).unwrap();
-            std::fs::write(dir.join(name).join(format!("key-{round}.json")), next.json()).unwrap();
-        }
-    }
-    let requests = bed.google.requests();
-    assert!(requests.len() >= 600);
-    for request in &requests {
-        assert_eq!(request.admission, Admission::Token);
-        let (_, _, account) = targets.iter().find(|(_, path, _)| request.target.starts_with(path)).unwrap();
-        assert_eq!(request.token.as_ref().unwrap().account, *account, "{}", request.target);
-    }
+    assert_eq!(node.asked().len(), asked);
 }
 
 #[tokio::test]
@@ -347,3 +304,5 @@ async fn a_source_whose_token_google_would_not_have_gets_another() {
     bed.google.revoke_all();
     within("another token of both", async { while client.call(get("/echo")).await.status() != 200 {} }).await;
 }
+
+const BUCKET: &str = "//storage.googleapis.com/projects/_/buckets/cells";

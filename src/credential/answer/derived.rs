@@ -7,13 +7,18 @@ use zeroize::Zeroizing;
 
 use super::{Kept, accepted, bad, header_safe, id_expiry, long_enough, sentence_of_status, usable, wiped};
 use crate::{
-    credential::{Class, FetchError, Reason, Token},
+    credential::{Answer, Class, FetchError, Reason, Token},
     secret::Secret,
 };
 
 /// The token of a token exchange (RFC 8693 §2.2.1). Without `expires_in` it lives as long as what was exchanged.
 pub(in crate::credential) fn traded(kept: &Kept<'_>, inherits: Option<Duration>) -> Result<Token, FetchError> {
-    let body = accepted(kept.answer)?;
+    // What stands before STS refuses in Google's own shape: an API that is switched off, a perimeter.
+    let body = if kept.answer.status != 200 && status_of(kept.answer).is_some() {
+        granted(kept)?
+    } else {
+        accepted(kept.answer)?
+    };
     let token = usable(body, kept.sent, inherits)?;
     // Google may say more than what it was made of has left; nobody takes it that long.
     let lifetime = inherits.map_or(token.lifetime, |most| token.lifetime.min(most));
@@ -69,15 +74,6 @@ fn until(secret: Secret, end: u64, kept: &Kept<'_>) -> Result<Token, FetchError>
 
 /// The body of a success of `iamcredentials`, whose refusals are `google.rpc.Status` (AIP-193).
 fn granted<'a>(kept: &'a Kept<'_>) -> Result<&'a Secret, FetchError> {
-    #[derive(Deserialize, Default)]
-    struct Failure {
-        error: Option<Status>,
-    }
-    #[derive(Deserialize, Default)]
-    struct Status {
-        status: Option<String>,
-        message: Option<String>,
-    }
     let answer = kept.answer;
     let (class, reason) = match answer.status {
         200 => return accepted(answer),
@@ -91,15 +87,28 @@ fn granted<'a>(kept: &'a Kept<'_>) -> Result<&'a Secret, FetchError> {
         300..=399 => (Class::TRANSIENT, Reason::Redirect),
         _ => (Class::Transient { retry_after: answer.retry_after }, Reason::Unavailable),
     };
-    let failure: Failure = serde_json::from_slice(answer.body.expose()).unwrap_or_default();
-    let Status { status, message } = failure.error.unwrap_or_default();
+    let Status { status, message } = status_of(answer).unwrap_or_default();
     Err(FetchError::new(class, reason, sentence_of_status(answer.status, status.as_deref(), message.as_deref())))
+}
+
+#[derive(Deserialize, Default)]
+struct Status {
+    status: Option<String>,
+    message: Option<String>,
+}
+
+fn status_of(answer: &Answer) -> Option<Status> {
+    #[derive(Deserialize)]
+    struct Failure {
+        error: Status,
+    }
+    serde_json::from_slice::<Failure>(answer.body.expose()).ok().map(|failure| failure.error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Clock, credential::Answer};
+    use crate::clock::Clock;
 
     fn answer(status: u16, body: &str) -> Answer {
         Answer { status, date: None, retry_after: None, is_of_metadata_server: false, body: Secret::new(body) }
@@ -126,10 +135,55 @@ mod tests {
             (r#"{"access_token":"t"}"#, None, Err(Reason::BadAnswer)),
             (r#"{"access_token":"t"}"#, Some(Duration::from_secs(30)), Err(Reason::ShortLived)),
             (r#"{"expires_in":3599}"#, None, Err(Reason::BadAnswer)),
+            (r#"{"access_token":"t","expires_in":3599,"token_type":"N_A"}"#, None, Err(Reason::BadAnswer)),
+            (r#"{"access_token":"t","expires_in":"3599"}"#, None, Ok(3599)),
+            (r#"{"access_token":"t t","expires_in":3599}"#, None, Err(Reason::BadAnswer)),
+            ("<html>", minutes(10), Err(Reason::BadAnswer)),
+            ("", minutes(10), Err(Reason::BadAnswer)),
         ] {
             let got = read(200, body, |kept| traded(kept, inherits));
             assert_eq!(got.map(|(_, life)| life).map_err(|(_, reason)| reason), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn refusals_of_sts_are_classified() {
+        for (status, body, class, reason) in [
+            (400, r#"{"error":"invalid_target"}"#, Class::Configuration, Reason::InvalidRequest),
+            (400, r#"{"error":"invalid_request"}"#, Class::Configuration, Reason::InvalidRequest),
+            (400, r#"{"error":"invalid_grant"}"#, Class::Key, Reason::InvalidGrant),
+            (401, r#"{"error":"unauthorized_client"}"#, Class::Key, Reason::Unauthorized),
+            (403, r#"{"error":{"status":"PERMISSION_DENIED","message":"x"}}"#, Class::Key, Reason::PermissionDenied),
+            (429, r#"{"error":{"status":"RESOURCE_EXHAUSTED"}}"#, Class::TRANSIENT, Reason::RateLimited),
+            (503, r#"{"error":{"status":"UNAVAILABLE"}}"#, Class::TRANSIENT, Reason::Unavailable),
+            (500, "<html>", Class::TRANSIENT, Reason::Unavailable),
+            (302, "", Class::TRANSIENT, Reason::Redirect),
+        ] {
+            assert_eq!(read(status, body, |kept| traded(kept, None)), Err((class, reason)), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn id_tokens_say_when_they_end() {
+        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+        let jwt = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        let good = jwt(r#"{"exp":1700003600}"#);
+        let life = |got: Result<(Vec<u8>, u64), (Class, Reason)>| got.map(|(_, life)| life).map_err(|(_, why)| why);
+        for (text, expected) in [
+            (good.clone(), Ok(3600)),
+            (format!("{good}\n"), Ok(3600)),
+            (jwt(r#"{"exp":1700000010}"#), Err(Reason::ShortLived)),
+            (jwt(r#"{"exp":1}"#), Err(Reason::ShortLived)),
+            (jwt("{}"), Err(Reason::BadAnswer)),
+            (jwt(r#"{"exp":"soon"}"#), Err(Reason::BadAnswer)),
+            ("not a token".to_owned(), Err(Reason::BadAnswer)),
+            (String::new(), Err(Reason::BadAnswer)),
+        ] {
+            assert_eq!(life(read(200, &text, bare_id)), expected, "{text}");
+            let body = serde_json::json!({ "token": text.trim() }).to_string();
+            assert_eq!(life(read(200, &body, generated_id)), expected, "{text}");
+        }
+        assert_eq!(life(read(200, r#"{"id_token":"x"}"#, generated_id)), Err(Reason::BadAnswer));
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn what_is_not_taken_is_refused_by_field_and_with_what_is_accepted() {
         (with("/token_url", json!("https://sts.googleapis.com/v1/oauthtoken")), "`token_url` must be"),
         (with("/token_url", Value::Null), "`token_url` must be"),
         (with("/universe_domain", json!("other.test")), "`universe_domain` must be"),
-        (with("/workforce_pool_user_project", json!("p")), "workforce pools"),
+        (with("/workforce_pool_user_project", json!("p")), "`workforce_pool_user_project`"),
         (with("/audience", json!("")), "`audience` must be"),
         (
             with("/audience", json!("//iam.googleapis.com/locations/global/workforcePools/p/providers/x")),
@@ -100,6 +100,18 @@ fn what_is_not_taken_is_refused_by_field_and_with_what_is_accepted() {
         (source(json!({"url": "http://a/b#c"})), "`credential_source.url` must be"),
         (source(json!({"url": "http://a/", "headers": {"a b": "c"}})), "`credential_source.headers` must be"),
         (source(json!({"url": "http://a/", "headers": {"a": "b\nc"}})), "`credential_source.headers` must be"),
+        (source(json!({"url": "http://a/", "headers": {"Host": "b"}})), "`credential_source.headers` must not"),
+        (
+            source(json!({"url": "http://a/", "headers": {"content-length": "9"}})),
+            "`credential_source.headers` must not",
+        ),
+        (
+            source(json!({"url": "http://a/", "headers": {"Transfer-Encoding": "x"}})),
+            "`credential_source.headers` must",
+        ),
+        (source(json!({"url": "http://a/", "headers": {"Proxy-Authorization": "x"}})), "`credential_source.headers` m"),
+        (with("/client_id", json!("id")), "`client_id` and `client_secret`"),
+        (with("/client_secret", json!("hunter2")), "`client_id` and `client_secret`"),
         (source(json!({"file": "/a", "format": {"type": "json"}})), "`format` of type json needs"),
         (source(json!({"file": "/a", "format": {"type": "xml"}})), "`format` must be"),
         (
@@ -122,6 +134,7 @@ fn what_is_not_taken_is_refused_by_field_and_with_what_is_accepted() {
         let error = load(&file).expect_err(said);
         assert!(error.message.starts_with(said), "{said}: {error}");
         assert!(!error.message.contains("evil") && !error.message.contains("passwd"), "{error}");
+        assert!(!error.message.contains("hunter2"), "{error}");
     }
     for content in [&b""[..], b"[]", b"{", b"\xff"] {
         assert!(ExternalAccount::load(content, &[], None).is_err());

@@ -1,0 +1,177 @@
+//! Credentials that are derived from others: what they wait for, and what becomes of them when those change.
+
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+use crate::credential::{Kind, Rule};
+
+/// Gives `ya29.source.N` for assertions and `of.TOKEN.N` for tokens; what is asked while it is down fails.
+struct Google {
+    is_down: AtomicBool,
+    /// Who is refused as a subject token.
+    refused: Mutex<Vec<String>>,
+    given: AtomicU64,
+}
+
+impl Post for Google {
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Answer, PostError>> {
+        let RequestBody::Form(form) = request.body else { panic!("a form") };
+        let form = String::from_utf8(form.expose().to_vec()).unwrap();
+        let subject = form.split('&').find_map(|field| field.strip_prefix("subject_token=")).map(str::to_owned);
+        let (status, body) = match subject {
+            _ if self.is_down.load(Ordering::Relaxed) => (500, String::new()),
+            Some(subject) if self.refused.lock().unwrap().contains(&subject) => {
+                (400, r#"{"error":"invalid_request","error_description":"Invalid subject token"}"#.to_owned())
+            }
+            subject => {
+                let number = self.given.fetch_add(1, Ordering::Relaxed);
+                let token = subject.map_or_else(|| "ya29.source".to_owned(), |subject| format!("of.{subject}"));
+                (200, format!(r#"{{"access_token":"{token}.{number}","expires_in":3599}}"#))
+            }
+        };
+        let body = Secret::from(body);
+        let answer = Answer { status, date: None, retry_after: None, is_of_metadata_server: false, body };
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(80)).await;
+            Ok(answer)
+        })
+    }
+}
+
+fn less(name: &str, source: &str) -> Spec {
+    let rule = Rule {
+        resource: "//storage.googleapis.com/projects/_/buckets/b".to_owned(),
+        permissions: vec!["inRole:roles/storage.objectViewer".to_owned()],
+        condition: String::new(),
+    };
+    Spec { name: name.into(), kind: Kind::Downscoped { source: source.into(), rules: vec![rule] } }
+}
+
+fn of_another_person(spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    let Kind::ServiceAccountKey { subject, .. } = &mut spec.kind else { panic!("a key") };
+    *subject = Some("somebody@example.com".to_owned());
+    spec
+}
+
+struct House {
+    clock: Clock,
+    google: Arc<Google>,
+    tokens: Tokens,
+}
+
+impl House {
+    fn new() -> Self {
+        let clock = Clock::virtual_time();
+        let google = Arc::new(Google { is_down: false.into(), refused: Mutex::default(), given: AtomicU64::new(0) });
+        let setup = Setup { random: || 0.5, ..Setup::new(google.clone(), clock, Tasks::new()) };
+        Self { clock, google, tokens: Tokens::new(setup) }
+    }
+
+    fn apply(&self, specs: &[Spec]) {
+        self.tokens.apply_with(specs, Settings::default(), |spec| {
+            spec.path()?;
+            let file = File { name: "k".into(), content: Ok(samples::good(0).into()), modified: Duration::ZERO };
+            let snapshot = Snapshot { files: [file].into(), version: 1, ..Snapshot::default() };
+            Some(watch::channel(snapshot).1)
+        });
+    }
+
+    fn handle(&self, name: &str) -> Handle {
+        self.tokens.handle(&name.into(), &Want::Access).unwrap()
+    }
+
+    async fn token(&self, name: &str) -> String {
+        let bearer = self.handle(name).wait(Duration::from_secs(10)).await.unwrap();
+        text(&bearer).to_owned()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_derived_from_a_changed_credential_starts_anew_and_nothing_else_does() {
+    let house = House::new();
+    let specs = [samples::spec("a"), samples::spec("b"), less("of-a", "a"), less("of-of-a", "of-a"), less("of-b", "b")];
+    house.apply(&specs);
+    let names = ["a", "b", "of-a", "of-of-a", "of-b"];
+    let mut before = Vec::new();
+    for name in names {
+        before.push(house.token(name).await);
+    }
+    let old = house.handle("of-a");
+    let mut changed = specs.clone();
+    changed[0] = of_another_person(&specs[0]);
+    house.apply(&changed);
+    assert!(old.wait(Duration::ZERO).await.is_ok(), "who holds it may finish");
+    for (name, before) in names.iter().zip(before) {
+        let is_kept = house.handle(name).current().is_some_and(|bearer| text(&bearer) == before);
+        assert_eq!(is_kept, ["b", "of-b"].contains(name), "{name}");
+        let after = house.token(name).await;
+        assert_eq!(after == before, is_kept, "{name}: {after}");
+    }
+    let source = house.token("a").await;
+    assert!(house.token("of-a").await.contains(&source));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_derived_token_comes_at_once_when_its_source_has_one() {
+    let house = House::new();
+    house.google.is_down.store(true, Ordering::Relaxed);
+    house.apply(&[samples::spec("a"), less("of-a", "a"), less("of-of-a", "of-a")]);
+    let last = house.handle("of-of-a");
+    for _ in 0..60 {
+        house.clock.sleep(Duration::from_secs(10)).await;
+        let unavailable = last.wait(Duration::ZERO).await.unwrap_err();
+        assert_eq!(unavailable.reason, "no_source");
+        assert!(unavailable.message.contains("the credential 'of-a' has no token"), "{unavailable}");
+    }
+    house.google.is_down.store(false, Ordering::Relaxed);
+    house.handle("a").newer_than(0).await;
+    // Two exchanges, 80 ms each.
+    house.clock.sleep(Duration::from_millis(170)).await;
+    assert!(last.current().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_s_token_that_sts_would_not_have_is_replaced_first() {
+    let house = House::new();
+    house.apply(&[samples::spec("a")]);
+    let spent = house.token("a").await;
+    house.google.refused.lock().unwrap().push(spent.clone());
+    house.apply(&[samples::spec("a"), less("of-a", "a")]);
+    let token = house.token("of-a").await;
+    assert!(token.starts_with("of.ya29.source") && !token.contains(&spent), "{token}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_source_is_told_and_who_is_derived_comes_back_with_it() {
+    let house = House::new();
+    house.apply(&[samples::spec("a"), less("of-a", "a")]);
+    house.token("of-a").await;
+    // `config` refuses this; nothing may hang or panic over it all the same.
+    house.apply(&[less("of-a", "a")]);
+    let unavailable = house.handle("of-a").wait(Duration::from_secs(10)).await.unwrap_err();
+    assert_eq!(unavailable.reason, "no_source");
+    house.apply(&[samples::spec("a"), less("of-a", "a")]);
+    house.token("of-a").await;
+}
+
+#[test]
+fn a_chain_is_unchanged_when_all_of_it_is() {
+    let (a, b) = (samples::spec("a"), samples::spec("b"));
+    let other = of_another_person(&a);
+    let circle = [less("x", "y"), less("y", "x")];
+    for (name, before, after, expected) in [
+        ("a", vec![a.clone()], vec![a.clone()], true),
+        ("a", vec![a.clone()], vec![other.clone()], false),
+        ("a", vec![a.clone()], vec![], false),
+        ("l", vec![a.clone(), less("l", "a")], vec![less("l", "a"), a.clone()], true),
+        ("l", vec![a.clone(), less("l", "a")], vec![other.clone(), less("l", "a")], false),
+        ("l", vec![a.clone(), less("l", "a")], vec![a.clone(), b.clone(), less("l", "b")], false),
+        ("l", vec![a.clone(), less("l", "a")], vec![less("l", "a")], false),
+        ("l", vec![a.clone(), less("m", "a"), less("l", "m")], vec![other, less("m", "a"), less("l", "m")], false),
+        ("l", vec![a.clone(), b.clone(), less("l", "a")], vec![a, less("l", "a")], true),
+        ("x", circle.to_vec(), circle.to_vec(), true),
+    ] {
+        assert_eq!(is_unchanged(&name.into(), &before, &after), expected, "{name}: {before:?} {after:?}");
+    }
+}
