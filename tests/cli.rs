@@ -606,12 +606,11 @@ async fn check_and_token_ask_google_once() {
     assert!(status == 1 && out.contains("FAIL  token default"), "{out}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn check_and_token_know_every_kind_of_credential() {
-    const PROVIDER: &str = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/c";
-    const REPORTS: &str = "reports@demo-project.iam.gserviceaccount.com";
-    let world = World::new().await;
-    let node = FakeNode::start(&world.tasks, &world.google, "node@example.com").await.unwrap();
+const PROVIDER: &str = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/c";
+const REPORTS: &str = "reports@demo-project.iam.gserviceaccount.com";
+
+/// A configuration with a credential of each kind, all of which Google knows; the node's server is at `node`.
+fn every_kind(world: &World, node: SocketAddr) -> String {
     world.google.allow_subject("the-subject-token", PROVIDER, "principal://cluster");
     world.google.allow_impersonation(ACCOUNT, REPORTS);
     world.google.allow_impersonation("principal://cluster", REPORTS);
@@ -639,12 +638,16 @@ async fn check_and_token_know_every_kind_of_credential() {
         &format!("}}}}\n{more}"),
         1,
     );
-    let config = config.replacen(
-        "connectTo: {",
-        &format!("connectTo: {{'metadata.google.internal:80': '{}', ", node.address()),
-        1,
-    );
-    let config = world.folder.file("c.yaml", &config);
+    let config =
+        config.replacen("connectTo: {", &format!("connectTo: {{'metadata.google.internal:80': '{}', ", node), 1);
+    world.folder.file("c.yaml", &config)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_and_token_know_every_kind_of_credential() {
+    let world = World::new().await;
+    let node = FakeNode::start(&world.tasks, &world.google, "node@example.com").await.unwrap();
+    let config = every_kind(&world, node.address());
     let (status, out, err) = outcome(&run(&["check", "--config", &config]));
     assert_eq!((status, err.as_str()), (0, ""), "{out}");
     let out = single_spaced(&out);

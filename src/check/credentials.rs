@@ -46,7 +46,7 @@ fn told(spec: &Spec, source: &Source) -> String {
     match &spec.kind {
         Kind::ServiceAccountKey { .. } | Kind::SignedJwt { .. } => {
             let id = source.key_id().unwrap_or("without id");
-            format!("{} (key {id})", account.unwrap_or(spec.kind.label()))
+            format!("{} (key {id})", account.unwrap_or_else(|| spec.kind.label()))
         }
         Kind::ExternalAccount { .. } => account.map_or_else(
             || "a federated identity, without an account to impersonate".to_owned(),

@@ -56,7 +56,6 @@ fn files_as_google_writes_them_load() {
 
 #[test]
 fn what_is_not_taken_is_refused_by_field_and_with_what_is_accepted() {
-    let source = |source: Value| with("/credential_source", source);
     for (file, said) in [
         (json!({}), "`type` must be"),
         (with("/type", json!("service_account")), "`type` must be"),
@@ -84,6 +83,34 @@ fn what_is_not_taken_is_refused_by_field_and_with_what_is_accepted() {
             "`subject_token_type` must",
         ),
         (with("/subject_token_type", Value::Null), "`subject_token_type` must be"),
+        (
+            with("/service_account_impersonation_url", json!("https://evil.test/a@b.c:generateAccessToken")),
+            "`service_account",
+        ),
+        (
+            with("/service_account_impersonation_url", json!(URL.replace("generateAccessToken", "signBlob"))),
+            "`service_acc",
+        ),
+        (with("/service_account_impersonation_url", json!(URL.replace("a@", "x/a@"))), "`service_account"),
+        (with("/service_account_impersonation_url", json!(URL.replace("https", "http"))), "`service_account"),
+        (with("/service_account_impersonation_url", json!(URL.replace("a@p", "%61@p"))), "`service_account"),
+        (
+            with("/service_account_impersonation", json!({"token_lifetime_seconds": 599})),
+            "`token_lifetime_seconds` must",
+        ),
+        (with("/service_account_impersonation", json!({"token_lifetime_seconds": 43_201})), "`token_lifetime_seconds`"),
+    ] {
+        refused(&file, said);
+    }
+    for content in [&b""[..], b"[]", b"{", b"\xff"] {
+        assert!(ExternalAccount::load(content, &[], None).is_err());
+    }
+}
+
+#[test]
+fn a_subject_token_comes_from_a_file_or_a_url_and_from_nowhere_else() {
+    let source = |source: Value| with("/credential_source", source);
+    for (file, said) in [
         (with("/credential_source", Value::Null), "`credential_source` is missing"),
         (source(json!({})), "`credential_source` has neither"),
         (source(json!({"file": "/a", "url": "http://a"})), "both `file` and `url`"),
@@ -114,29 +141,15 @@ fn what_is_not_taken_is_refused_by_field_and_with_what_is_accepted() {
         (with("/client_secret", json!("hunter2")), "`client_id` and `client_secret`"),
         (source(json!({"file": "/a", "format": {"type": "json"}})), "`format` of type json needs"),
         (source(json!({"file": "/a", "format": {"type": "xml"}})), "`format` must be"),
-        (
-            with("/service_account_impersonation_url", json!("https://evil.test/a@b.c:generateAccessToken")),
-            "`service_account",
-        ),
-        (
-            with("/service_account_impersonation_url", json!(URL.replace("generateAccessToken", "signBlob"))),
-            "`service_acc",
-        ),
-        (with("/service_account_impersonation_url", json!(URL.replace("a@", "x/a@"))), "`service_account"),
-        (with("/service_account_impersonation_url", json!(URL.replace("https", "http"))), "`service_account"),
-        (with("/service_account_impersonation_url", json!(URL.replace("a@p", "%61@p"))), "`service_account"),
-        (
-            with("/service_account_impersonation", json!({"token_lifetime_seconds": 599})),
-            "`token_lifetime_seconds` must",
-        ),
-        (with("/service_account_impersonation", json!({"token_lifetime_seconds": 43_201})), "`token_lifetime_seconds`"),
     ] {
-        let error = load(&file).expect_err(said);
-        assert!(error.message.starts_with(said), "{said}: {error}");
-        assert!(!error.message.contains("evil") && !error.message.contains("passwd"), "{error}");
-        assert!(!error.message.contains("hunter2"), "{error}");
+        refused(&file, said);
     }
-    for content in [&b""[..], b"[]", b"{", b"\xff"] {
-        assert!(ExternalAccount::load(content, &[], None).is_err());
+}
+
+fn refused(file: &Value, said: &str) {
+    let error = load(file).expect_err(said);
+    assert!(error.message.starts_with(said), "{said}: {error}");
+    for secret in ["evil", "passwd", "hunter2"] {
+        assert!(!error.message.contains(secret), "{error}");
     }
 }
