@@ -44,7 +44,7 @@ fn pod(shared: &Shared) -> Option<Arc<Pod>> {
     let spec = default_credential(&settings)?;
     let known = shared.tokens.status();
     let key = known.iter().find(|status| status.name == spec.name)?.keys.first()?;
-    let account = account(spec, &settings.credentials, &known);
+    let account = account(spec, &settings.credentials, &known)?;
     Some(Arc::new(Pod {
         project_id: key.project.clone().or_else(|| project(account.as_deref()?)),
         email: account.unwrap_or_else(|| nobody(spec)),
@@ -58,15 +58,18 @@ fn pod(shared: &Shared) -> Option<Arc<Pod>> {
     }))
 }
 
-/// Whom Google sees: the credential's own account, or that of what it is derived from.
-fn account(spec: &Spec, specs: &[Spec], known: &[CredentialStatus]) -> Option<String> {
-    let own = |spec: &Spec| {
-        let status = known.iter().find(|status| status.name == spec.name)?;
-        status.keys.first()?.account.clone()
-    };
+/// Whom Google sees: the credential's own account, or that of what it is derived from; inside, `None` where nobody has
+/// an address. Nothing as long as one of them has not been read, since that one may have the address.
+fn account(spec: &Spec, specs: &[Spec], known: &[CredentialStatus]) -> Option<Option<String>> {
     let source = |spec: &&Spec| specs.iter().find(|other| Some(&other.name) == spec.kind.source());
     // As many steps as there are credentials lead to the end of every chain.
-    std::iter::successors(Some(spec), source).take(specs.len()).find_map(own)
+    for spec in std::iter::successors(Some(spec), source).take(specs.len()) {
+        let status = known.iter().find(|status| status.name == spec.name)?;
+        if let Some(account) = &status.keys.first()?.account {
+            return Some(Some(account.clone()));
+        }
+    }
+    Some(None)
 }
 
 /// Some identities have no address, and SDKs insist on one. This one is nobody's, anywhere (RFC 2606).
