@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::{Listeners, Metadata, Settings, Upstream, WaitFor, limits, trust};
 use crate::{
     config::{self, MetadataMode},
+    credential::CredentialName,
     mqtt,
     net::{dial, parent::ParentProxy},
     policy::Policy,
@@ -61,19 +62,14 @@ pub fn settings(config: &config::Settings) -> anyhow::Result<Settings> {
     })
 }
 
-/// What the credential is for is what the broker gets: configuration has no door without such a thing.
 fn mqtt(config: &config::Settings) -> Vec<mqtt::Settings> {
-    let door = |entry: &config::MqttSettings| {
-        let spec = config.credentials.iter().find(|spec| spec.name.as_str() == entry.credential)?;
-        Some(mqtt::Settings {
-            listen: entry.listen,
-            upstream: entry.upstream.clone(),
-            credential: spec.name.clone(),
-            want: spec.first_want()?,
-            username: entry.username.clone(),
-        })
+    let door = |entry: &config::MqttSettings| mqtt::Settings {
+        listen: entry.listen,
+        upstream: entry.upstream.clone(),
+        credential: CredentialName::new(&entry.credential),
+        username: entry.username.clone(),
     };
-    config.mqtt.iter().filter_map(door).collect()
+    config.mqtt.iter().map(door).collect()
 }
 
 /// The policy.

@@ -1,6 +1,6 @@
 //! One client's connection: its CONNECT, a broker that proved its name, a token, and the session.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use prometheus::IntGauge;
@@ -16,7 +16,7 @@ use super::{
     login::log_in,
     packet::Malformed,
     quiet::is_worth_a_session,
-    session::{End, FAREWELL, Session, Terms, Why},
+    session::{End, FAREWELL, Session, Terms, Why, exhaust},
 };
 use crate::{
     net::{
@@ -35,7 +35,15 @@ pub(super) async fn serve(parts: &Parts, mut client: TcpStream, seat: Seat) {
         Err(refusal) => return refuse(parts, client, &refusal).await,
     };
     let _held = (parts.tasks.begin(), seat.busy());
-    match open(parts, &connect).await {
+    let opened = tokio::select! {
+        biased;
+        opened = open(parts, &connect) => opened,
+        () = gone(&client, &early) => {
+            tracing::info!("a client left before its MQTT session began");
+            return;
+        }
+    };
+    match opened {
         Ok((broker, terms)) => {
             tracing::info!(upstream = %parts.settings.upstream, generation = terms.generation, "an MQTT session begins");
             let end = Session::new(connect.version).run(&mut client, broker, early, &terms).await;
@@ -106,20 +114,31 @@ async fn first_packet(client: &mut TcpStream) -> Result<Option<(Connect, BytesMu
     }
 }
 
+/// Completes when the client has left with no word after its CONNECT. To log it in nevertheless would end the session that
+/// it may have begun meanwhile under the same client id, and then publish its will. Who has said more is served to the
+/// end: it need not wait for CONNACK (MQTT 3.1.1 §3.1.4).
+async fn gone(client: &TcpStream, early: &BytesMut) {
+    if !early.is_empty() || client.peek(&mut [0]).await.is_ok_and(|read| read > 0) {
+        std::future::pending().await
+    }
+}
+
 /// The broker's side of a session that has been sent its CONNECT. Nothing is dialled while there is no token.
 async fn open(
     parts: &Parts,
     connect: &Connect,
 ) -> Result<(impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + use<>, Terms), Failure> {
     let settings = &parts.settings;
-    let gone = || Failure { label: "removed", message: "the credential was removed from the configuration".to_owned() };
-    let handle = parts.tokens.handle(&settings.credential, &settings.want).ok_or_else(gone)?;
-    let token = token(parts, &handle).await?;
+    let removed =
+        || Failure { label: "removed", message: "the credential was removed from the configuration".to_owned() };
+    let handle = parts.tokens.main(&settings.credential).ok_or_else(removed)?;
+    wait_for_token(parts, &handle).await?;
     let broker = Verified::connect_to_broker(&parts.dialer, &parts.tls, &settings.upstream);
     let broker = broker.await.map_err(|error| unreachable(parts, &error))?;
-    // A newer one may have come meanwhile.
-    let token = handle.current().unwrap_or(token);
-    let stream = log_in(broker, connect, &settings.username, &token).await.map_err(|error| Failure {
+    // Asked for again: meanwhile a newer one may have come, and the one that was there may have ended.
+    let token = long_enough(parts, &handle).ok_or_else(short)?;
+    let sent = timeout(WAIT, log_in(broker, connect, &settings.username, &token)).await;
+    let stream = sent.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).map_err(|error| Failure {
         label: "closed",
         message: format!("the broker took no CONNECT ({})", error.kind()),
     })?;
@@ -130,21 +149,27 @@ async fn open(
         generation: token.generation,
         issued: token.issued,
         expires: token.expires,
-        begun: parts.clock.now(),
+        is_late: parts.tasks.is_draining(),
     };
     Ok((stream, terms))
 }
 
-/// One that lives long enough for a session.
-async fn token(parts: &Parts, handle: &Handle) -> Result<Arc<Bearer>, Failure> {
+/// Until there is one that lives long enough for a session.
+async fn wait_for_token(parts: &Parts, handle: &Handle) -> Result<(), Failure> {
     let token = handle.wait(WAIT).await?;
-    if is_worth_a_session(parts.clock.now(), token.expires) {
-        return Ok(token);
+    if !is_worth_a_session(parts.clock.now(), token.expires) {
+        timeout(WAIT, handle.newer_than(token.generation)).await.map_err(|_| short())?;
     }
-    timeout(WAIT, handle.newer_than(token.generation)).await.map_err(|_| Failure {
-        label: "mqtt_short_token",
-        message: "the token is about to end, and there is no newer one yet".to_owned(),
-    })
+    Ok(())
+}
+
+fn long_enough(parts: &Parts, handle: &Handle) -> Option<Arc<Bearer>> {
+    handle.current().filter(|token| is_worth_a_session(parts.clock.now(), token.expires))
+}
+
+fn short() -> Failure {
+    let message = "the token is about to end, and there is no newer one yet".to_owned();
+    Failure { label: "mqtt_short_token", message }
 }
 
 fn unreachable(parts: &Parts, error: &ConnectError) -> Failure {
@@ -163,9 +188,8 @@ async fn refuse(parts: &Parts, mut client: TcpStream, refusal: &Refusal) {
 
 /// Closes so that what was sent arrives: a socket that is closed with bytes unread resets the connection.
 async fn part(mut client: TcpStream) {
-    let mut rest = [0; 4096];
     let _ = client.shutdown().await;
-    let _ = timeout(FAREWELL, async { while client.read(&mut rest).await.is_ok_and(|read| read > 0) {} }).await;
+    let _ = timeout(FAREWELL, exhaust(&mut client)).await;
 }
 
 fn ended(parts: &Parts, end: End) {

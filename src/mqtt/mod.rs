@@ -26,7 +26,7 @@ pub use quiet::{Ledger, Plan, is_worth_a_session};
 use crate::{
     authority::Authority,
     clock::Clock,
-    credential::{CredentialName, Want},
+    credential::CredentialName,
     metrics::Metrics,
     net::{dial::SharedDialer, listener::Seat},
     shutdown::Tasks,
@@ -40,10 +40,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The broker: a name, and any port.
     pub upstream: Authority,
-    /// What makes the token.
+    /// What makes the token, of the kind that it is for.
     pub credential: CredentialName,
-    /// Which token it is.
-    pub want: Want,
     /// The user that the broker is told.
     pub username: String,
 }

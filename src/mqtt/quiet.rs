@@ -79,9 +79,9 @@ impl Plan {
         Self { look: expires - window, hold: expires - window.min(HOLD), cut: expires - CUT }
     }
 
-    /// For a session that began at `begun`, when a drain began at `drained`.
-    pub fn of_drain(begun: Moment, drained: Moment) -> Self {
-        let look = if begun < drained { drained } else { begun + BESIDE_A_DRAIN };
+    /// For a session that is open `now`, in a drain. `is_late`: that began in it.
+    pub fn of_drain(now: Moment, is_late: bool) -> Self {
+        let look = if is_late { now + BESIDE_A_DRAIN } else { now };
         Self { look, hold: look + HOLD / 3, cut: look + HOLD * 2 / 3 }
     }
 }

@@ -59,7 +59,9 @@ pub(super) struct Terms {
     pub(super) generation: u64,
     pub(super) issued: Moment,
     pub(super) expires: Moment,
-    pub(super) begun: Moment,
+    /// Whether the sidecar was ending already when it began. Two readings of a clock cannot tell: the drain is noticed
+    /// after the session has begun, whichever came first.
+    pub(super) is_late: bool,
 }
 
 /// In this order.
@@ -96,8 +98,23 @@ impl Session {
         C: AsyncRead + AsyncWrite + Unpin,
         B: AsyncRead + AsyncWrite + Unpin,
     {
+        let (mut broker_read, broker_write) = tokio::io::split(broker);
+        let end = self.relay(client, &mut broker_read, broker_write, early, terms).await;
+        if matches!(end, End::Goodbye | End::Closed(_)) {
+            // A socket that is closed with bytes unread resets the connection, and on its way through proxies a reset may
+            // overtake DISCONNECT.
+            let _ = timeout(CLOSING, exhaust(&mut broker_read)).await;
+        }
+        end
+    }
+
+    async fn relay<C, R, W>(&self, client: C, broker_read: R, broker_write: W, early: BytesMut, terms: &Terms) -> End
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
         let (client_read, client_write) = tokio::io::split(client);
-        let (broker_read, broker_write) = tokio::io::split(broker);
         let mut up = std::pin::pin!(self.upward(client_read, broker_write, early));
         let mut down = std::pin::pin!(self.downward(broker_read, client_write));
         tokio::select! {
@@ -108,7 +125,12 @@ impl Session {
                 }
                 end
             }
-            end = &mut down => end,
+            end = &mut down => match end {
+                // What the client said last, its DISCONNECT as a rule, may still be unread: without it the broker would
+                // publish the will of a client that said goodbye.
+                End::ClientLeft => timeout(CLOSING, up).await.unwrap_or(end),
+                _ => end,
+            },
             why = self.keep(terms) => {
                 let _ = timeout(FAREWELL + CLOSING, async { tokio::join!(up, down) }).await;
                 End::Closed(why)
@@ -225,7 +247,7 @@ impl Session {
         };
         let draining = async {
             terms.tasks.draining().await;
-            let plan = Plan::of_drain(terms.begun, clock.now());
+            let plan = Plan::of_drain(clock.now(), terms.is_late);
             until(clock, plan.look).await;
             self.find_an_end(clock, plan).await;
         };
@@ -284,6 +306,12 @@ impl Session {
             tokio::time::sleep_until(until).await;
         }
     }
+}
+
+/// Takes what still comes, to the end.
+pub(super) async fn exhaust<R: AsyncRead + Unpin>(from: &mut R) {
+    let mut rest = [0; 4096];
+    while from.read(&mut rest).await.is_ok_and(|read| read > 0) {}
 }
 
 /// 0 at the end, whichever way it came.

@@ -154,6 +154,13 @@ impl Tokens {
         Some(Handle::new(self.start_slot(credential, want.clone(), 1)))
     }
 
+    /// The reader of what a credential is for, where nobody asks for a token in particular; none when there is no such
+    /// credential, or when its tokens have parameters.
+    pub fn main(&self, credential: &CredentialName) -> Option<Handle> {
+        let want = self.lock().get(credential)?.spec.first_want()?;
+        self.handle(credential, &want)
+    }
+
     /// A JWT for `parameters` with at least `least` to live, kept or signed on the spot by the newest key.
     ///
     /// # Errors
@@ -379,6 +386,8 @@ const OWN_HOLDERS: usize = 2;
 
 async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
     tokio::select! {
+        // First: a timer that is due just then must not make a removed key sign once more.
+        biased;
         () = stop.cancelled() => {}
         () = task => {}
     }

@@ -252,3 +252,15 @@ pub(super) fn google(clock: Clock) -> Google {
 pub(super) fn text(bearer: &Bearer) -> &str {
     bearer.bare.to_str().unwrap()
 }
+
+#[tokio::test]
+async fn what_was_stopped_does_nothing_more() {
+    // More than once: which of two that are ready goes first would be left to chance.
+    for _ in 0..32 {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let mut has_run = false;
+        until(stop, async { has_run = true }).await;
+        assert!(!has_run);
+    }
+}

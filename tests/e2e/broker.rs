@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    os::fd::AsFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -43,6 +44,8 @@ pub(crate) struct Met {
     pub(crate) is_over: bool,
     /// It was still open when its token ended.
     pub(crate) has_expired: bool,
+    /// It was reset behind the DISCONNECT.
+    pub(crate) was_reset: bool,
 }
 
 impl Met {
@@ -67,6 +70,8 @@ struct Shared {
     is_mute: AtomicBool,
     /// The code of CONNACK for good tokens.
     code: AtomicU8,
+    /// Whether TLS handshakes are answered.
+    is_open: watch::Sender<bool>,
 }
 
 impl Broker {
@@ -81,6 +86,7 @@ impl Broker {
             senders: watch::Sender::default(),
             is_mute: AtomicBool::new(false),
             code: AtomicU8::new(0),
+            is_open: watch::Sender::new(true),
         });
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let (held, serving) = (shared.clone(), tasks.clone());
@@ -122,6 +128,11 @@ impl Broker {
         self.shared.is_mute.store(is_mute, Ordering::SeqCst);
     }
 
+    /// Whether connections get any further than being accepted; those that wait go on.
+    pub(crate) fn open(&self, is_open: bool) {
+        self.shared.is_open.send_replace(is_open);
+    }
+
     pub(crate) fn accept_with(&self, code: u8) {
         self.shared.code.store(code, Ordering::SeqCst);
     }
@@ -133,7 +144,10 @@ impl Shared {
     }
 
     async fn serve(&self, number: usize, acceptor: &TlsAcceptor, stream: TcpStream) {
+        let _ = self.is_open.subscribe().wait_for(|is_open| *is_open).await;
         let Ok(stream) = acceptor.accept(stream).await else { return };
+        // The same socket, to be asked about what TLS does not tell.
+        let socket = socket2::Socket::from(stream.get_ref().0.as_fd().try_clone_to_owned().unwrap());
         let (mut from, mut to) = tokio::io::split(stream);
         let Some((0x10, connect)) = packet(&mut from).await else { return };
         let is_5 = connect[6] == 5;
@@ -161,6 +175,9 @@ impl Shared {
                     let _ = sender.send(answer).await;
                 }
                 if is_last {
+                    let rest = from.read(&mut [0]).await;
+                    let was_reset = !matches!(rest, Ok(0)) || socket.take_error().unwrap().is_some();
+                    self.note(number, |met| met.was_reset = was_reset);
                     break;
                 }
             }

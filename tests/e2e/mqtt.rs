@@ -6,8 +6,9 @@ use bearerd::{
     app::Settings,
     authority::Authority,
     clock::{Clock, Hand},
-    credential::{CredentialName, Kind, Parameters, Spec, Template, Want},
+    credential::{CredentialName, Kind, Spec, Template},
     mqtt,
+    net::{dial, parent::ParentProxy},
     shutdown::DrainSettings,
 };
 use tokio::{
@@ -16,10 +17,11 @@ use tokio::{
 };
 
 use crate::{
-    bed::{Bed, World, send_to},
+    bed::{Bed, World, credential, send_to},
     broker::{Broker, Met, NAME, PROJECT, Packet, packet},
     capture,
     client::{eventually, within},
+    parent::Parent,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -45,6 +47,21 @@ impl House {
         let key = world.dir.path().join("device.pem");
         let bed = world.start(|settings| with_door(settings, &broker, key, lifetime));
         Self { bed, broker }
+    }
+
+    /// With settings that no longer have the credential, so that nobody signs another token.
+    async fn whose_key_can_go(clock: Clock) -> (Self, Settings) {
+        let world = World::at(clock).await;
+        let broker = Broker::start(&world.tasks, clock, NAME).await;
+        std::fs::write(world.dir.path().join("device.pem"), include_str!("../data/p256-sec1.pem")).unwrap();
+        let (key, mut without) = (world.dir.path().join("device.pem"), None);
+        let bed = world.start(|settings| {
+            with_door(settings, &broker, key, HOUR);
+            let mut settings = settings.clone();
+            settings.credentials.retain(|spec| spec.name.as_str() != "device");
+            without = Some(settings);
+        });
+        (Self { bed, broker }, without.unwrap())
     }
 
     fn door(&self) -> SocketAddr {
@@ -94,7 +111,6 @@ fn with_door(settings: &mut Settings, broker: &Broker, path: std::path::PathBuf,
         listen: "127.0.0.1:0".parse().unwrap(),
         upstream: Authority::parse(&format!("{NAME}:8883"), None).unwrap(),
         credential,
-        want: Want::Jwt(Parameters::none()),
         username: "unused".to_owned(),
     });
     settings.drain = DrainSettings { linger: Duration::from_millis(50), deadline: Duration::from_secs(20) };
@@ -399,20 +415,9 @@ async fn five_seconds_before_the_end_nothing_is_waited_for() {
 #[tokio::test]
 async fn without_a_newer_token_a_session_stays_until_the_last_seconds_of_its_own() {
     let (clock, hand) = Clock::by_hand();
-    let world = World::at(clock).await;
-    let broker = Broker::start(&world.tasks, clock, NAME).await;
-    std::fs::write(world.dir.path().join("device.pem"), include_str!("../data/p256-sec1.pem")).unwrap();
-    let (key, mut without) = (world.dir.path().join("device.pem"), None);
-    let bed = world.start(|settings| {
-        with_door(settings, &broker, key, HOUR);
-        let mut settings = settings.clone();
-        settings.credentials.retain(|spec| spec.name.as_str() != "device");
-        without = Some(settings);
-    });
-    let house = House { bed, broker };
+    let (house, without) = House::whose_key_can_go(clock).await;
     let mut device = house.device(&v3()).await;
-    // Nobody signs another one.
-    house.bed.sidecar().apply(without.unwrap());
+    house.bed.sidecar().apply(without);
     hand.advance(Duration::from_secs(LIFE - 16));
     device.send(&publish(1, 1, b"x")).await;
     assert_eq!(device.packet().await, Some((0x40, vec![0, 1])));
@@ -477,4 +482,177 @@ async fn a_drain_ends_sessions_in_order() {
     assert!(clean);
     let met = house.broker.until("the goodbye", |met| met[0].is_over).await;
     assert_eq!(met[0].packets.last(), Some(&(0xe0, Vec::new())));
+}
+
+#[tokio::test]
+async fn a_session_that_begins_in_a_drain_has_its_time() {
+    let (mut house, hand) = by_hand().await;
+    let (door, tasks) = (house.door(), house.bed.ground.tasks.clone());
+    let finish = house.bed.take_sidecar().finish();
+    let work = async {
+        tasks.draining().await;
+        let mut device = Device { stream: TcpStream::connect(door).await.unwrap() };
+        device.send(&v3()).await;
+        assert_eq!(device.packet().await, Some((0x20, vec![0, 0])));
+        for id in 1..=20 {
+            device.send(&publish(1, id, b"last words")).await;
+            assert_eq!(device.packet().await, Some((0x40, id.to_be_bytes().to_vec())));
+        }
+        hand.advance(Duration::from_secs(5));
+        assert_eq!(device.packet().await, None);
+        drop(device);
+        eventually("nothing in flight", || tasks.in_flight() == 0).await;
+        hand.advance(Duration::from_secs(1));
+    };
+    let (clean, ()) = tokio::join!(finish, work);
+    assert!(clean);
+    let met = house.broker.until("the goodbye", |met| met[0].is_over).await;
+    assert_eq!(met[0].packets.last(), Some(&(0xe0, Vec::new())));
+}
+
+#[tokio::test]
+async fn a_goodbye_arrives_although_nobody_reads_what_the_broker_sends() {
+    let house = House::new().await;
+    // More than once: which of two that are ready goes first is left to chance.
+    for number in 0..16 {
+        let mut device = house.device(&v3()).await;
+        house.broker.send(number, &publish(0, 0, b"never read")).await;
+        within("it", device.stream.readable()).await.unwrap();
+        device.send(&[0xe0, 0]).await;
+        // With something unread, so that whoever writes to it from here on fails.
+        drop(device);
+        house.broker.send(number, &publish(0, 0, b"for nobody")).await;
+        let met = house.broker.until("its end", |met| met[number].is_over).await;
+        assert_eq!(met[number].packets, [(0xe0, Vec::new())], "session {number}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_gone_before_the_broker_answered_is_not_logged_in() {
+    let house = House::new().await;
+    house.broker.open(false);
+    let mut impatient = house.open().await;
+    impatient.send(&v3()).await;
+    house.broker.until("a connection", |met| met.len() == 1).await;
+    drop(impatient);
+    eventually("its end", || capture::log().contains("left before its MQTT session began")).await;
+    // One that has said all it wants to say is served.
+    let mut brief = house.open().await;
+    brief.send(&[v3(), publish(0, 0, b"all of it"), vec![0xe0, 0]].concat()).await;
+    brief.stream.shutdown().await.unwrap();
+    house.broker.until("another", |met| met.len() == 2).await;
+    house.broker.open(true);
+    let met = house.broker.until("both ends", |met| met.iter().all(|met| met.is_over)).await;
+    assert!(met[0].connect.is_empty(), "somebody was logged in who was not there");
+    let firsts: Vec<u8> = met[1].packets.iter().map(|(first, _)| *first).collect();
+    assert_eq!(firsts, [0x30, 0xe0]);
+}
+
+#[tokio::test]
+async fn a_disconnect_is_followed_by_an_orderly_end_whatever_the_broker_still_sends() {
+    let (house, hand) = by_hand().await;
+    let mut device = house.device(&v3()).await;
+    before_the_end(&house, hand, LIFE / 10).await;
+    assert_eq!(device.rest().await, b"");
+    // The device still has its side open; what comes for it now can go nowhere.
+    house.broker.send(0, &publish(0, 0, &[7; 9000])).await;
+    drop(device);
+    let mut device = house.device(&v3()).await;
+    house.broker.send(1, &publish(0, 0, &[7; 9000])).await;
+    device.send(&[0xe0, 0]).await;
+    drop(device);
+    let met = house.broker.until("both ends", |met| met.iter().all(|met| met.is_over)).await;
+    for met in met {
+        assert_eq!(met.packets, [(0xe0, Vec::new())]);
+        assert!(!met.was_reset);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_ended_while_the_broker_was_dialled_is_not_sent() {
+    let (clock, hand) = Clock::by_hand();
+    let (house, without) = House::whose_key_can_go(clock).await;
+    house.broker.open(false);
+    let mut device = house.open().await;
+    device.send(&v5()).await;
+    house.broker.until("a connection", |met| met.len() == 1).await;
+    house.bed.sidecar().apply(without);
+    hand.advance(Duration::from_secs(LIFE - 9));
+    house.broker.open(true);
+    assert_eq!(device.rest().await, [0x20, 3, 0, 0x88, 0]);
+    let met = house.broker.until("its end", |met| met[0].is_over).await;
+    assert!(met[0].connect.is_empty(), "a token was sent in the last seconds of its life");
+    assert_eq!(house.bed.refused("mqtt_short_token"), 1);
+}
+
+#[tokio::test]
+async fn a_credential_of_another_kind_is_used_from_the_next_session_on() {
+    let world = World::new().await;
+    let broker = Broker::start(&world.tasks, Clock::system(), NAME).await;
+    let (key, keys) = (world.dir.path().join("device.pem"), world.keys());
+    std::fs::write(&key, include_str!("../data/p256-sec1.pem")).unwrap();
+    let mut changed = None;
+    let bed = world.start(|settings| {
+        with_door(settings, &broker, key, HOUR);
+        let mut other = settings.clone();
+        other.credentials.retain(|spec| spec.name.as_str() != "device");
+        other.credentials.push(credential("device", keys));
+        changed = Some(other);
+    });
+    let house = House { bed, broker };
+    drop(house.device(&v3()).await);
+    house.bed.sidecar().apply(changed.unwrap());
+    let mut device = house.open().await;
+    device.send(&v3()).await;
+    // This broker knows JWTs only.
+    assert_eq!(device.rest().await, [0x20, 2, 0, 5]);
+    let met = house.broker.met();
+    assert!(house.bed.google.tokens().iter().any(|(token, _)| *token == met[1].password));
+}
+
+#[tokio::test]
+async fn a_broker_is_reached_through_a_parent_proxy_which_sees_nothing() {
+    let world = World::new().await;
+    let broker = Broker::start(&world.tasks, Clock::system(), NAME).await;
+    let parent = Parent::start(&world.tasks, broker.address, None).await;
+    let key = world.dir.path().join("device.pem");
+    std::fs::write(&key, include_str!("../data/p256-sec1.pem")).unwrap();
+    let bed = world.start(|settings| {
+        with_door(settings, &broker, key, HOUR);
+        // Nobody but the device goes anywhere.
+        settings.credentials.retain(|spec| spec.name.as_str() == "device");
+        settings.upstream.dial = dial::Settings {
+            parent: Some(ParentProxy {
+                authority: Authority::parse(&parent.address.to_string(), None).unwrap(),
+                tls: None,
+                user_info: None,
+            }),
+            ..dial::Settings::default()
+        };
+    });
+    let house = House { bed, broker };
+    drop(house.device(&v3()).await);
+    let heads = parent.heads();
+    assert_eq!(heads.len(), 1);
+    assert!(heads[0].starts_with(&format!("CONNECT {NAME}:8883 HTTP/1.1\r\n")), "{}", heads[0]);
+    assert!(!heads[0].contains(&house.broker.met()[0].password));
+}
+
+#[tokio::test]
+async fn a_broker_on_this_pod_is_a_loop_and_not_dialled() {
+    let world = World::new().await;
+    let broker = Broker::start(&world.tasks, Clock::system(), NAME).await;
+    let key = world.dir.path().join("device.pem");
+    std::fs::write(&key, include_str!("../data/p256-sec1.pem")).unwrap();
+    let bed = world.start(|settings| {
+        with_door(settings, &broker, key, HOUR);
+        let here = format!("localhost:{}", broker.address.port());
+        settings.mqtt[0].upstream = Authority::parse(&here, None).unwrap();
+    });
+    let house = House { bed, broker };
+    let mut device = house.open().await;
+    device.send(&v3()).await;
+    assert_eq!(device.rest().await, [0x20, 2, 0, 3]);
+    assert_eq!(house.bed.refused("forbidden_address"), 1);
+    assert!(house.broker.met().is_empty());
 }
