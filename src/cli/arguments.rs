@@ -97,6 +97,9 @@ pub(super) enum SharedProcesses {
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
+    /// Tells of the tokens for other uses too: Fleet Engine, devices, Cloud Run, federation, signed URLs
+    #[arg(long)]
+    pub(super) all: bool,
     /// Leaves everything running and prints curl lines to try
     #[arg(long)]
     pub(super) stay: bool,

@@ -9,7 +9,7 @@ use crate::{demo::story, telemetry};
 pub(super) fn main(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     telemetry::start(telemetry::Format::Text, "error");
     let runtime = process::runtime(1)?;
-    let options = story::Options { stay: args.stay, ..story::Options::default() };
+    let options = story::Options { all: args.all, stay: args.stay, ..story::Options::default() };
     let held = runtime.block_on(story::run(options, &mut std::io::stdout()))?;
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -38,6 +38,7 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(super) struct Client {
     proxy: SocketAddr,
     metadata: SocketAddr,
+    token_api: Option<SocketAddr>,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     tasks: Tasks,
@@ -69,11 +70,17 @@ impl Answer {
 
 impl Client {
     /// Trusts what `bundle` says, as programs do that are given `SSL_CERT_FILE`.
-    pub(super) fn new(proxy: SocketAddr, metadata: SocketAddr, bundle: &Path, tasks: &Tasks) -> io::Result<Self> {
+    pub(super) fn new(
+        proxy: SocketAddr,
+        metadata: SocketAddr,
+        token_api: Option<SocketAddr>,
+        bundle: &Path,
+        tasks: &Tasks,
+    ) -> io::Result<Self> {
         let roots = tls::client_roots(Some(&std::fs::read(bundle)?)).map_err(io::Error::other)?;
         let config = |protocol| tls::client_config(roots.clone(), &[protocol]).map_err(io::Error::other);
         let (http1, http2) = (config(tls::HTTP11)?, config(tls::H2)?);
-        Ok(Self { proxy, metadata, http1, http2, tasks: tasks.clone(), seen: Seen::default() })
+        Ok(Self { proxy, metadata, token_api, http1, http2, tasks: tasks.clone(), seen: Seen::default() })
     }
 
     pub(super) fn proxy(&self) -> SocketAddr {
@@ -85,6 +92,14 @@ impl Client {
         let mut request = get(&self.metadata.to_string(), path);
         request.headers_mut().insert("metadata-flavor", HeaderValue::from_static("Google"));
         self.http1(dialled(self.metadata).await?).await?.send(request).await
+    }
+
+    /// What a backend asks for, to hand it on.
+    pub(super) async fn ask_token_api(&self, path: &str) -> io::Result<Answer> {
+        let address = self.token_api.ok_or_else(|| io::Error::other("the sidecar has no token API"))?;
+        let mut request = get(&address.to_string(), path);
+        request.headers_mut().insert("x-bearerd-token-request", HeaderValue::from_static("true"));
+        self.http1(dialled(address).await?).await?.send(request).await
     }
 
     /// A request with an absolute URL, to the proxy port.
@@ -118,7 +133,9 @@ impl Client {
     /// Whether any of `secrets` was among what it was sent.
     pub(super) fn has_seen(&self, secrets: &[String]) -> bool {
         let seen = lock(&self.seen);
-        let begins = seen.iter().enumerate().filter(|(_, byte)| **byte == FIRST_OF_TOKENS);
+        let firsts: std::collections::BTreeSet<u8> =
+            secrets.iter().filter_map(|secret| secret.bytes().next()).collect();
+        let begins = seen.iter().enumerate().filter(|(_, byte)| firsts.contains(byte));
         let mut rests = begins.map(|(at, _)| seen.get(at..).unwrap_or_default());
         rests.any(|rest| secrets.iter().any(|secret| rest.starts_with(secret.as_bytes())))
     }
@@ -356,9 +373,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Remembered<S> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
-
-/// Every token of the fake begins with `ya29.`, as Google's do.
-const FIRST_OF_TOKENS: u8 = b'y';
 
 const MOST_HEAD: usize = 16 * 1024;
 

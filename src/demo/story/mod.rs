@@ -12,6 +12,7 @@ mod stage;
 mod stay;
 mod steps;
 mod traffic;
+mod uses;
 
 #[cfg(test)]
 mod tests;
@@ -25,14 +26,16 @@ use anyhow::Context as _;
 
 use self::{
     narration::Narrator,
-    stage::{Pace, Stage},
-    steps::{Failed, STEPS},
+    stage::{Pace, Stage, Sum},
+    steps::{Failed, STEPS, Step, USES},
 };
 use crate::clock::{Clock, Moment};
 
 /// How the story is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
+    /// Tell of the tokens for other uses too.
+    pub all: bool,
     /// When all of it held, leave a fake Google and a sidecar running until Ctrl-C.
     pub stay: bool,
     /// Whether to use colours.
@@ -74,8 +77,14 @@ pub async fn run(options: Options, out: &mut dyn Write) -> anyhow::Result<bool> 
     let mut narrator = Narrator::new(out, options.color.is_on());
     let whole = Box::pin(async {
         narrator.opening()?;
+        let mut ending = Ending::of(if options.all { STEPS.len() + USES.len() } else { STEPS.len() });
         let mut stage = Stage::set(Pace::Story).await.context("setting the stage")?;
-        let ending = tell(&mut stage, &mut narrator).await?;
+        tell(&STEPS, &mut stage, &mut narrator, &mut ending).await?;
+        drop(stage);
+        if options.all && ending.failed.is_none() {
+            let mut stage = uses::set().await.context("setting the stage for other uses")?;
+            tell(&USES, &mut stage, &mut narrator, &mut ending).await?;
+        }
         narrator.ending(&ending)?;
         anyhow::Ok(ending.failed.is_none())
     });
@@ -99,23 +108,35 @@ async fn interrupted() -> anyhow::Result<()> {
 
 /// How the story ended.
 struct Ending {
+    /// Steps that there are.
+    all: usize,
     /// Steps that held.
     held: usize,
     /// The step that did not: its title, and why. Those after it were not tried, since each builds on the last.
     failed: Option<(&'static str, Failed)>,
     took: Duration,
     /// What came together over all steps.
-    sum: String,
+    sum: Sum,
 }
 
-async fn tell(stage: &mut Stage, narrator: &mut Narrator<'_>) -> anyhow::Result<Ending> {
+impl Ending {
+    fn of(all: usize) -> Self {
+        Self { all, held: 0, failed: None, took: Duration::ZERO, sum: Sum::default() }
+    }
+}
+
+async fn tell(
+    steps: &'static [Step],
+    stage: &mut Stage,
+    narrator: &mut Narrator<'_>,
+    ending: &mut Ending,
+) -> anyhow::Result<()> {
     // The machine's own clock: the stage's runs fast.
     let clock = Clock::system();
     let begin = clock.now();
     let since = |moment: Moment| moment.until(clock.now());
-    let mut ending = Ending { held: 0, failed: None, took: Duration::ZERO, sum: String::new() };
-    for (at, step) in STEPS.iter().enumerate() {
-        narrator.begin(at + 1, step.title)?;
+    for step in steps {
+        narrator.begin(ending.held + 1, step.title)?;
         let step_begin = clock.now();
         match steps::play(step, stage).await {
             Ok(told) => {
@@ -129,7 +150,7 @@ async fn tell(stage: &mut Stage, narrator: &mut Narrator<'_>) -> anyhow::Result<
             }
         }
     }
-    ending.took = since(begin);
-    ending.sum = stage.sum();
-    Ok(ending)
+    ending.took += since(begin);
+    ending.sum += stage.sum();
+    Ok(())
 }

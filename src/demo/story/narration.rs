@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Ending,
-    steps::{Failed, STEPS, Told},
+    steps::{Failed, Told},
 };
 
 /// Writes the story.
@@ -55,11 +55,11 @@ impl<'a> Narrator<'a> {
     }
 
     pub(super) fn ending(&mut self, ending: &Ending) -> io::Result<()> {
-        let (all, held, took) = (STEPS.len(), ending.held, shown(ending.took));
+        let (all, held, took) = (ending.all, ending.held, shown(ending.took));
         let Some((title, _)) = &ending.failed else {
             let line = self.painted(GREEN, &format!("{held} of {all} held in {took}."));
             writeln!(self.out, "{line}")?;
-            for line in wrapped(&ending.sum, WIDTH) {
+            for line in wrapped(&ending.sum.to_string(), WIDTH) {
                 writeln!(self.out, "{line}")?;
             }
             return write!(self.out, "\n{NEXT}");
@@ -149,6 +149,7 @@ const RED: &str = "\x1b[1;31m";
 
 const NEXT: &str = "\
 Next:
+  bearerd demo --all               the same, and tokens for phones, devices and services
   bearerd demo --stay              the same, then left running, with curl lines to paste
   bearerd check --key key.json     reads your own key and tries one exchange
   bearerd exec --key key.json -- curl -sS \\

@@ -1,7 +1,7 @@
 //! What the story is played on: a fake Google, two hosts that only look like it, a mounted key, and the settings
 //! of a real sidecar, all on free ports of loopback.
 
-use std::{io, path::Path, time::Duration};
+use std::{fmt, io, path::Path, time::Duration};
 
 use bytes::Bytes;
 
@@ -32,6 +32,34 @@ pub(super) enum Pace {
     Real,
 }
 
+/// What came together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sum {
+    requests: u64,
+    tokens: usize,
+    received: usize,
+}
+
+impl std::ops::AddAssign for Sum {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.tokens += other.tokens;
+        self.received += other.received;
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requests, tokens, received } = self;
+        let received = received.div_ceil(1000);
+        write!(
+            f,
+            "Google saw {requests} requests and issued {tokens} tokens. The client received {received} kB, and not one \
+             of Google's tokens in them."
+        )
+    }
+}
+
 /// One stage. A story that is to fail breaks something on it before it is told.
 pub(super) struct Stage {
     pub(super) google: FakeGoogle,
@@ -41,6 +69,8 @@ pub(super) struct Stage {
     /// Named like a Google host and not Google's; over plain HTTP and over TLS.
     pub(super) evil: RecordingHost,
     pub(super) evil_tls: RecordingHost,
+    /// An IoT service, where the story has one.
+    pub(super) bridge: Option<RecordingHost>,
     pub(super) settings: Settings,
     /// How long something may take that should take milliseconds.
     pub(super) patience: Duration,
@@ -52,7 +82,7 @@ pub(super) struct Stage {
     sidecar: Option<Sidecar>,
     ground: Option<Ground>,
     client: Option<Client>,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
     folder: Folder,
 }
 
@@ -84,6 +114,7 @@ impl Stage {
             mount,
             evil,
             evil_tls,
+            bridge: None,
             settings,
             patience: PATIENCE,
             life,
@@ -109,7 +140,8 @@ impl Stage {
             return Err(Failed::new("a proxy and a metadata server", "one of them is switched off"));
         };
         let bundle = self.trust_files().bundle;
-        self.client = Some(Client::new(proxy, metadata, &bundle, &self.tasks).expecting("a bundle of roots")?);
+        let client = Client::new(proxy, metadata, addresses.token_api, &bundle, &self.tasks);
+        self.client = Some(client.expecting("a bundle of roots")?);
         Ok(addresses)
     }
 
@@ -128,6 +160,11 @@ impl Stage {
 
     pub(super) fn trust_files(&self) -> TrustFiles {
         TrustFiles::in_directory(&self.folder.path().join("trust"))
+    }
+
+    /// Where the files of the story lie.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Every token that Google has issued.
@@ -161,15 +198,13 @@ impl Stage {
         Ok(())
     }
 
-    /// The story in one line of numbers.
-    pub(super) fn sum(&self) -> String {
-        let (requests, tokens) = (self.google.request_count(), self.google.tokens().len());
-        let received = self.client.as_ref().map_or(0, Client::received);
-        format!(
-            "Google saw {requests} requests and issued {tokens} tokens. The client received {} kB, and not one token \
-             in them.",
-            received.div_ceil(1000)
-        )
+    /// The story in numbers.
+    pub(super) fn sum(&self) -> Sum {
+        Sum {
+            requests: self.google.request_count(),
+            tokens: self.google.tokens().len(),
+            received: self.client.as_ref().map_or(0, Client::received),
+        }
     }
 }
 
@@ -228,7 +263,7 @@ fn settings(
     })
 }
 
-fn here(address: std::net::SocketAddr) -> io::Result<Authority> {
+pub(super) fn here(address: std::net::SocketAddr) -> io::Result<Authority> {
     Authority::parse(&address.to_string(), None).map_err(io::Error::other)
 }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    Color, Options,
+    Color, Ending, Options,
     narration::Narrator,
     stage::{EVIL, Pace, Stage},
-    steps::STEPS,
-    tell,
+    steps::{STEPS, Step, USES},
+    tell, uses,
 };
 use crate::{
     app::Metadata,
@@ -19,7 +19,7 @@ use crate::{
 #[tokio::test]
 async fn the_story_holds_and_shows_no_token() {
     let mut out = Vec::new();
-    let options = Options { stay: false, color: Color::Never };
+    let options = Options { color: Color::Never, ..Options::default() };
     let held = super::run(options, &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(held, "{text}");
@@ -36,16 +36,22 @@ async fn broken(patience: Duration, breaking: impl FnOnce(&mut Stage)) -> (usize
     let mut stage = Stage::set(Pace::Story).await.unwrap();
     stage.patience = patience;
     breaking(&mut stage);
+    told(&STEPS, stage).await
+}
+
+async fn told(steps: &'static [Step], mut stage: Stage) -> (usize, String) {
     let mut out = Vec::new();
     let mut narrator = Narrator::new(&mut out, false);
-    let ending = tell(&mut stage, &mut narrator).await.unwrap();
+    let mut ending = Ending::of(steps.len());
+    tell(steps, &mut stage, &mut narrator, &mut ending).await.unwrap();
     narrator.ending(&ending).unwrap();
     drop(stage);
-    let (title, failed) = ending.failed.expect("a story on a broken stage fails");
+    let (title, failed) =
+        ending.failed.unwrap_or_else(|| panic!("a story on a broken stage fails: {}", String::from_utf8_lossy(&out)));
     let text = String::from_utf8(out).unwrap();
-    assert!(text.contains(&format!("{} of 8 held", ending.held)), "{text}");
+    assert!(text.contains(&format!("{} of {} held", ending.held, steps.len())), "{text}");
     assert!(text.contains(&failed.expected.chars().take(40).collect::<String>()), "{text}");
-    assert_eq!(STEPS[ending.held].title, title);
+    assert_eq!(steps[ending.held].title, title);
     assert!(text.contains(title), "{text}");
     assert!(!text.contains("ya29."), "{text}");
     (ending.held + 1, failed.seen)
@@ -131,4 +137,52 @@ async fn what_the_client_was_sent_is_searched_for_tokens() {
         client.ask_metadata("/computeMetadata/v1/instance/service-accounts/default/token").await.unwrap();
         assert_eq!(client.has_seen(&stage.tokens()), seen);
     }
+}
+
+#[tokio::test]
+async fn the_other_uses_hold() {
+    let mut out = Vec::new();
+    let options = Options { all: true, color: Color::Never, ..Options::default() };
+    let held = super::run(options, &mut out).await.unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(held, "{text}");
+    assert!(text.contains("17 of 17 held in "), "{text}");
+    assert!(!text.contains("ya29.") && !text.contains("eyJ"), "{text}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= 90, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn each_other_use_fails_on_a_stage_that_lacks_what_it_needs() {
+    let unrouted = |name: &'static str| -> Breaking {
+        Box::new(move |stage| routes(stage, |route| (route.name != name).then_some(route)))
+    };
+    let unsigned = |route| Some(Route { signs_urls: false, ..route });
+    let breakings: [(usize, Breaking); 9] = [
+        (1, Box::new(|stage| stage.google.forbid_impersonation(uses::PRINCIPAL, uses::REPORTS))),
+        (2, unrouted("pubsub")),
+        (3, unrouted("services")),
+        (4, Box::new(|stage| stage.settings.tokens.clear())),
+        (5, unrouted("devices")),
+        (6, unrouted("reports")),
+        (7, unrouted("photos")),
+        (8, Box::new(move |stage| routes(stage, unsigned))),
+        (9, unrouted("mail")),
+    ];
+    for (step, breaking) in breakings {
+        let mut stage = uses::set().await.unwrap();
+        stage.patience = Duration::from_secs(2);
+        breaking(&mut stage);
+        let (failed, seen) = told(&USES, stage).await;
+        assert_eq!(failed, step, "{seen}");
+    }
+}
+
+type Breaking = Box<dyn FnOnce(&mut Stage)>;
+
+fn routes(stage: &mut Stage, change: impl Fn(Route) -> Option<Route>) {
+    let policy = &stage.settings.policy;
+    let routes = policy.routes().iter().filter_map(|route| change(Route::clone(route))).collect();
+    stage.settings.policy = Policy::new(routes, Unmatched::Pass, policy.allow().to_vec());
 }

@@ -1,18 +1,30 @@
 //! The steps of the story, in their order. Each does something, then looks at what both sides recorded, and holds
 //! only if that is what was to be seen.
 
+mod borrowed;
+mod device;
 mod drain;
+mod federation;
 mod first_token;
 mod grpc;
 mod https;
+mod identities;
+mod less;
 mod outage;
 mod placeholder;
 mod refusals;
 mod rotation;
+mod self_signed;
+mod services;
+mod signed_url;
+mod vehicle;
 
 use std::{fmt, io, pin::Pin, time::Duration};
 
-use super::stage::Stage;
+use super::{
+    client::{get, with_bearer},
+    stage::Stage,
+};
 use crate::demo::{Admission, Recorded, TokenRecord};
 
 /// One step.
@@ -33,6 +45,19 @@ pub(super) const STEPS: [Step; 8] = [
     Step { title: "A key rotation that nobody notices", play: |stage| Box::pin(rotation::play(stage)) },
     Step { title: "An outage of the token endpoint", play: |stage| Box::pin(outage::play(stage)) },
     Step { title: "An orderly end", play: |stage| Box::pin(drain::play(stage)) },
+];
+
+/// The tokens for other uses than the main job, told with `--all`; the first starts the sidecar that the others ask.
+pub(super) const USES: [Step; 9] = [
+    Step { title: "One sidecar, a credential of every kind", play: |stage| Box::pin(identities::play(stage)) },
+    Step { title: "A JWT in place of a token, without any exchange", play: |stage| Box::pin(self_signed::play(stage)) },
+    Step { title: "ID tokens for services on Cloud Run", play: |stage| Box::pin(services::play(stage)) },
+    Step { title: "Fleet Engine: a driver's token for one vehicle", play: |stage| Box::pin(vehicle::play(stage)) },
+    Step { title: "A device's JWT for its IoT service", play: |stage| Box::pin(device::play(stage)) },
+    Step { title: "Federation: a pod without any key", play: |stage| Box::pin(federation::play(stage)) },
+    Step { title: "A token that may do less than its key", play: |stage| Box::pin(less::play(stage)) },
+    Step { title: "A signed URL, without the key in the application", play: |stage| Box::pin(signed_url::play(stage)) },
+    Step { title: "A person's login, and the machine's own identity", play: |stage| Box::pin(borrowed::play(stage)) },
 ];
 
 /// Plays one step, and holds what must hold after every one.
@@ -139,6 +164,16 @@ fn verdict(admission: Admission) -> &'static str {
         Admission::Expired => "an expired token",
         Admission::Revoked => "a revoked token",
     }
+}
+
+/// What Google saw of a GET that the client sent with nothing of worth, and that it answered with 200.
+async fn ask(stage: &Stage, host: &str, target: &str) -> Result<Recorded, Failed> {
+    let count = stage.google.request_count();
+    let mut connection = stage.client()?.https(host).await.expecting("TLS through the sidecar")?;
+    let answer = connection.send(with_bearer(get(host, target), "x")).await.expecting("an answer")?;
+    held(answer.status == 200, "200", format!("{} ({})", answer.status, answer.reason()))?;
+    let seen = stage.since(count).pop();
+    seen.ok_or_else(|| Failed::new("a request at Google", "none"))
 }
 
 /// A key by the beginning of its public id.
