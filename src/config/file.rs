@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     credential::Spec,
-    policy::{Action, ClientAuthorization, DEFAULT_CREDENTIAL, Fallback, HostPattern, Route, TokenKind, Unmatched},
+    policy::{
+        Action, ClientAuthorization, DEFAULT_CREDENTIAL, Fallback, HostPattern, QuotaProject, Route, TokenKind,
+        Unmatched,
+    },
     shutdown::DrainSettings,
 };
 
@@ -168,7 +171,7 @@ pub(super) fn route(name: String, fields: &Fields<'_>, report: &mut Report) -> O
             report,
             value::client_authorization,
         ),
-        quota_project: fields.parse_or("quotaProject", None, report, value::quota_project),
+        quota_project: fields.parse_or("quotaProject", QuotaProject::default(), report, value::quota_project),
         ..default
     };
     (!route.name.is_empty() && !route.hosts.is_empty()).then_some(PlacedRoute {

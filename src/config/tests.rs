@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     authority::{Authority, Host},
     credential::Kind,
-    policy::{Action, ClientAuthorization, HostPattern, Unmatched},
+    policy::{Action, ClientAuthorization, HostPattern, QuotaProject, Unmatched},
 };
 
 /// The example of the contract, whole.
@@ -314,7 +314,7 @@ drain: {linger: 0s, deadline: 1m30s}
     assert_eq!((route.action, route.credential.as_str()), (Action::Inject, "other"));
     assert_eq!(route.header.as_str(), "x-serverless-authorization");
     assert_eq!(route.client_authorization, ClientAuthorization::Require);
-    assert_eq!(route.quota_project.as_deref(), Some("my-project"));
+    assert_eq!(route.quota_project, QuotaProject::Is("my-project".to_owned()));
     assert_eq!(settings.policy.routes[1].action, Action::Deny);
     assert_eq!(settings.policy.unmatched, Unmatched::Deny);
     let listeners = settings.listeners;

@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use super::settings::{LogLevel, MetadataMode, ParentProxy, WaitFor};
 use crate::{
     authority::{Authority, Target},
-    policy::{Action, ClientAuthorization, Fallback, HostPattern, TokenKind, Unmatched},
+    policy::{Action, ClientAuthorization, Fallback, HostPattern, QuotaProject, TokenKind, Unmatched},
     secret::Secret,
 };
 
@@ -278,15 +278,18 @@ pub(super) fn token_header(text: &str) -> Parsed<HeaderName> {
     if is_taken { Err(want()) } else { Ok(name) }
 }
 
-pub(super) fn quota_project(text: &str) -> Parsed<Option<String>> {
-    if text.is_empty() {
-        return Ok(None);
+pub(super) fn quota_project(text: &str) -> Parsed<QuotaProject> {
+    match text {
+        "" => return Ok(QuotaProject::OfCredential),
+        // No project can have this name: theirs have six letters at least.
+        "none" => return Ok(QuotaProject::Unsaid),
+        _ => {}
     }
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:".contains(&byte);
     if text.len() <= 63 && text.bytes().all(legal) {
-        Ok(Some(text.to_owned()))
+        Ok(QuotaProject::Is(text.to_owned()))
     } else {
-        Err("want a project id or number".to_owned())
+        Err("want a project id or number, or none".to_owned())
     }
 }
 

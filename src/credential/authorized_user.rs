@@ -18,6 +18,7 @@ pub struct AuthorizedUser {
     refresh_token: Secret,
     scope: String,
     account: Option<String>,
+    quota_project: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -31,6 +32,7 @@ struct File {
     refresh_token: Option<Zeroizing<String>>,
     universe_domain: Option<String>,
     account: Option<String>,
+    quota_project_id: Option<String>,
 }
 
 impl AuthorizedUser {
@@ -60,12 +62,17 @@ impl AuthorizedUser {
             refresh_token: secret(file.refresh_token, "refresh_token")?,
             scope: scopes.join(" "),
             account: file.account.filter(|account| key::is_email(account)),
+            quota_project: file.quota_project_id.filter(|id| key::is_word(id)),
         })
     }
 
     /// Whose it is. gcloud leaves that empty more often than not.
     pub(super) fn account(&self) -> Option<&str> {
         self.account.as_deref()
+    }
+
+    pub(super) fn quota_project(&self) -> Option<&str> {
+        self.quota_project.as_deref()
     }
 
     /// Exchanges the refresh token (RFC 6749 §6).
@@ -91,6 +98,7 @@ impl PartialEq for AuthorizedUser {
         self.client_id == other.client_id
             && self.scope == other.scope
             && self.account == other.account
+            && self.quota_project == other.quota_project
             && self.client_secret.expose() == other.client_secret.expose()
             && self.refresh_token.expose() == other.refresh_token.expose()
     }
@@ -124,7 +132,7 @@ mod tests {
     fn gcloud_s_file_loads_and_a_token_uri_in_it_means_nothing() {
         let mut file = good();
         let user = load(&file).unwrap();
-        assert_eq!(user.account(), None);
+        assert_eq!((user.account(), user.quota_project()), (None, Some("p")));
         file["token_uri"] = "https://evil.test/token".into();
         assert!(load(&file).unwrap() == user);
         file["account"] = "me@example.com".into();

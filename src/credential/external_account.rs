@@ -23,6 +23,7 @@ pub struct ExternalAccount {
     source: SubjectToken,
     impersonated: Option<Impersonated>,
     scope: String,
+    quota_project: Option<String>,
 }
 
 /// Where the subject token comes from, each time anew.
@@ -47,6 +48,7 @@ struct File {
     client_id: Option<serde::de::IgnoredAny>,
     client_secret: Option<serde::de::IgnoredAny>,
     universe_domain: Option<String>,
+    quota_project_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -127,12 +129,24 @@ impl ExternalAccount {
         });
         // With impersonation the scopes are asked for in the second step.
         let scope = if impersonated.is_some() { expand_scope("cloud-platform") } else { scopes.join(" ") };
-        Ok(Self { audience, subject_token_type, source: SubjectToken::read(source)?, impersonated, scope })
+        let quota_project = file.quota_project_id.filter(|id| key::is_word(id));
+        Ok(Self {
+            audience,
+            subject_token_type,
+            source: SubjectToken::read(source)?,
+            impersonated,
+            scope,
+            quota_project,
+        })
     }
 
     /// The account that the tokens are of; a federated identity by itself has no address.
     pub(super) fn account(&self) -> Option<&str> {
         self.impersonated.as_ref().map(|impersonated| impersonated.account.as_str())
+    }
+
+    pub(super) fn quota_project(&self) -> Option<&str> {
+        self.quota_project.as_deref()
     }
 
     /// Exchanges the subject token of this moment.

@@ -322,7 +322,7 @@ pub(super) fn is_email(text: &str) -> bool {
 }
 
 /// Safe as a metric label and in a log.
-fn is_word(text: &str) -> bool {
+pub(super) fn is_word(text: &str) -> bool {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
     (1..=128).contains(&text.len()) && text.bytes().all(safe)
 }

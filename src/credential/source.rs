@@ -127,6 +127,17 @@ impl Source {
         }
     }
 
+    /// The project that requests count against, where the file names one: as Google's libraries read it, a person's most
+    /// of all, whose requests to many APIs are refused without.
+    pub fn quota_project(&self) -> Option<&str> {
+        match self {
+            Self::ServiceAccount(account) => account.key().quota_project(),
+            Self::AuthorizedUser(user) => user.quota_project(),
+            Self::ExternalAccount(external) => external.quota_project(),
+            _ => None,
+        }
+    }
+
     /// Whether both would sign alike: then one replaces the other without an exchange.
     pub fn same_as(&self, other: &Self) -> bool {
         self == other

@@ -25,7 +25,7 @@ pub use decision::{Connect, Decision, DenyReason, PassReason};
 pub use host::{HostPattern, PatternError};
 pub use placeholder::Placeholder;
 pub use route::{
-    Action, ClientAuthorization, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, Fallback, Route, TokenKind,
+    Action, ClientAuthorization, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, Fallback, QuotaProject, Route, TokenKind,
     X_SERVERLESS_AUTHORIZATION,
 };
 pub use signed_url::is_string_to_sign;

@@ -35,7 +35,19 @@ pub struct Route {
     /// Whether requests for signatures under signed URLs are answered with the credential's key (`signBlob`).
     pub signs_urls: bool,
     /// Sent as `x-goog-user-project` where the client sent none.
-    pub quota_project: Option<String>,
+    pub quota_project: QuotaProject,
+}
+
+/// Which project's quota a request counts against.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum QuotaProject {
+    /// That which the credential's file names (`quota_project_id`), as Google's libraries have it; none if it names none.
+    #[default]
+    OfCredential,
+    /// Nothing is sent, and Google chooses.
+    Unsaid,
+    /// This one.
+    Is(String),
 }
 
 /// What happens to a request that a route matches.
@@ -98,7 +110,7 @@ impl Route {
             header: header::AUTHORIZATION,
             client_authorization: ClientAuthorization::Replace,
             signs_urls: false,
-            quota_project: None,
+            quota_project: QuotaProject::default(),
         }
     }
 

@@ -29,7 +29,7 @@ use crate::{
         listener::Seat,
         pool::{InUse, Offer},
     },
-    policy::{Decision, Facts, Placeholder, Route},
+    policy::{Decision, Facts, Placeholder, QuotaProject, Route, TokenKind},
     token::{Bearer, Handle},
 };
 
@@ -150,7 +150,7 @@ async fn exchange(context: &Context, request: Request<Incoming>, record: &mut Re
         Plan::Pass { .. } => None,
     };
     let credential = plan.credential(token.as_deref());
-    let cleaning = plan.cleaning(&shared.placeholder);
+    let cleaning = plan.cleaning(token.as_deref(), &shared.placeholder);
     if upgrade::is_wanted(&request) {
         return Box::pin(upgrade::exchange(context, &authority, request, cleaning, credential)).await;
     }
@@ -197,9 +197,9 @@ impl Plan {
         }
     }
 
-    fn cleaning<'a>(&'a self, placeholder: &'a Placeholder) -> Cleaning<'a> {
+    fn cleaning<'a>(&'a self, token: Option<&'a Bearer>, placeholder: &'a Placeholder) -> Cleaning<'a> {
         match self {
-            Self::Inject(route, ..) => Cleaning::ForCredential(route, placeholder),
+            Self::Inject(route, ..) => Cleaning::ForCredential(route, token, placeholder),
             Self::Pass { strip_placeholder: true } => Cleaning::OffPlaceholder(placeholder),
             Self::Pass { strip_placeholder: false } | Self::Sign(..) => Cleaning::Hops,
         }
@@ -214,7 +214,7 @@ pub(super) enum Cleaning<'a> {
     /// The placeholder everywhere.
     OffPlaceholder(&'a Placeholder),
     /// What the client sent where our credential goes, and the placeholder everywhere.
-    ForCredential(&'a Route, &'a Placeholder),
+    ForCredential(&'a Route, Option<&'a Bearer>, &'a Placeholder),
 }
 
 /// Step 2.
@@ -287,9 +287,9 @@ pub(super) fn prepare(door: &Door, request: Request<Incoming>, cleaning: Cleanin
     match cleaning {
         Cleaning::Hops => {}
         Cleaning::OffPlaceholder(placeholder) => headers::strip_placeholder(&mut headers, placeholder),
-        Cleaning::ForCredential(route, placeholder) => {
+        Cleaning::ForCredential(route, token, placeholder) => {
             headers::strip_placeholder(&mut headers, placeholder);
-            clean_for(route, &mut headers);
+            clean_for(route, token, &mut headers);
         }
     }
     let payload = if hyper::body::Body::is_end_stream(&incoming) {
@@ -303,13 +303,25 @@ pub(super) fn prepare(door: &Door, request: Request<Incoming>, cleaning: Cleanin
 
 /// Whatever the client sent where our credential goes, is removed; the quota project is added where absent. A
 /// credential that goes elsewhere leaves the application's own `Authorization` alone: that is what such routes are for.
-fn clean_for(route: &Route, headers: &mut HeaderMap) {
+fn clean_for(route: &Route, token: Option<&Bearer>, headers: &mut HeaderMap) {
     headers.remove(&route.header);
-    if let Some(project) = &route.quota_project
-        && !headers.contains_key(QUOTA_PROJECT)
-        && let Ok(project) = HeaderValue::from_str(project)
+    if !headers.contains_key(QUOTA_PROJECT)
+        && let Some(project) = quota_project(route, token)
     {
         headers.insert(QUOTA_PROJECT, project);
+    }
+}
+
+/// What the route says, else what the credential's file says. Only Google's own APIs are told the latter, which are what
+/// access tokens go to: other services have no use for the name of a project.
+fn quota_project(route: &Route, token: Option<&Bearer>) -> Option<HeaderValue> {
+    match &route.quota_project {
+        QuotaProject::Is(project) => HeaderValue::from_str(project).ok(),
+        QuotaProject::Unsaid => None,
+        QuotaProject::OfCredential => {
+            let is_for_google = matches!(route.token, TokenKind::Access | TokenKind::SelfSigned);
+            token.filter(|_| is_for_google)?.quota_project.clone()
+        }
     }
 }
 

@@ -226,7 +226,7 @@ impl Refresher {
 
     fn succeeded(&mut self, candidate: &Candidate, token: &Token, begin: Moment) {
         let (now, key_id) = (self.clock.now(), candidate.source.key_id());
-        let installed = self.slot.install(token, key_id, !self.ring.is_active(candidate.id));
+        let installed = self.slot.install(token, candidate.source.as_ref().into(), !self.ring.is_active(candidate.id));
         self.failures = 0;
         self.missed = None;
         self.not_before = now;

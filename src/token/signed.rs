@@ -57,7 +57,7 @@ impl Cache {
         let token = source
             .sign(parameters, exchange)
             .map_err(|error| slot::unavailable(LATER, error.label(), &error.message))?;
-        let bearer = slot::bearer(&token, uses, source.key_id())
+        let bearer = slot::bearer(&token, uses, source.into())
             .ok_or_else(|| slot::unavailable(LATER, Reason::BadAnswer.label(), "no header can carry the token"))?;
         let bearer = Arc::new(bearer);
         kept.make_room(now);

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Moment},
-    credential::{Reason, Token},
+    credential::{Reason, Source, Token},
 };
 
 /// A token ready to be sent.
@@ -40,6 +40,8 @@ pub struct Bearer {
     pub generation: u64,
     /// The key it was made with.
     pub key_id: Option<String>,
+    /// The project that its credential's file would have requests count against.
+    pub quota_project: Option<HeaderValue>,
 }
 
 /// Why there is no token, in the words of an answer to the client.
@@ -99,7 +101,7 @@ impl Slot {
     }
 
     /// The only way in for a token. `is_by_another_key`: than the one in use.
-    pub(super) fn install(&self, token: &Token, key_id: Option<&str>, is_by_another_key: bool) -> Installed {
+    pub(super) fn install(&self, token: &Token, maker: Maker<'_>, is_by_another_key: bool) -> Installed {
         let now = self.clock.now();
         let mut installed = Installed::NotNewer;
         self.state.send_modify(|state| {
@@ -110,7 +112,7 @@ impl Slot {
             let offer = Offer { expires: token.expires(), is_same, is_by_another_key };
             let generation = old.map_or(0, |old| old.generation) + 1;
             if replaces(now, old.map(|old| old.expires), is_suspect, offer)
-                && let Some(bearer) = bearer(token, generation, key_id)
+                && let Some(bearer) = bearer(token, generation, maker)
             {
                 state.bearer = Some(Arc::new(bearer));
                 installed = Installed::Yes;
@@ -349,7 +351,20 @@ impl Drop for Waiter<'_> {
     }
 }
 
-pub(super) fn bearer(token: &Token, generation: u64, key_id: Option<&str>) -> Option<Bearer> {
+/// What a token is made with, as far as it is told on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Maker<'a> {
+    pub(super) key_id: Option<&'a str>,
+    pub(super) quota_project: Option<&'a str>,
+}
+
+impl<'a> From<&'a Source> for Maker<'a> {
+    fn from(source: &'a Source) -> Self {
+        Self { key_id: source.key_id(), quota_project: source.quota_project() }
+    }
+}
+
+pub(super) fn bearer(token: &Token, generation: u64, maker: Maker<'_>) -> Option<Bearer> {
     let with_scheme = Zeroizing::new([b"Bearer ", token.secret.expose()].concat());
     let mut header = HeaderValue::from_bytes(&with_scheme).ok()?;
     let mut bare = HeaderValue::from_bytes(token.secret.expose()).ok()?;
@@ -361,7 +376,8 @@ pub(super) fn bearer(token: &Token, generation: u64, key_id: Option<&str>) -> Op
         issued: token.sent,
         expires: token.expires(),
         generation,
-        key_id: key_id.map(ToOwned::to_owned),
+        key_id: maker.key_id.map(ToOwned::to_owned),
+        quota_project: maker.quota_project.and_then(|project| HeaderValue::from_str(project).ok()),
     })
 }
 

@@ -1,6 +1,9 @@
 //! The main job: a key goes in, requests come out with exactly one credential, ours.
 
-use bearerd::{demo::Protocols, policy::ClientAuthorization};
+use bearerd::{
+    demo::Protocols,
+    policy::{ClientAuthorization, QuotaProject, TokenKind},
+};
 use http::{HeaderName, header};
 
 use crate::{
@@ -157,7 +160,9 @@ async fn a_header_of_another_kind_carries_the_bare_token() {
 
 #[tokio::test]
 async fn the_quota_project_is_added_where_the_client_names_none() {
-    let bed = Bed::with(|settings| routed(settings, |route| route.quota_project = Some("payer".to_owned()))).await;
+    let bed =
+        Bed::with(|settings| routed(settings, |route| route.quota_project = QuotaProject::Is("payer".to_owned())))
+            .await;
     for door in DOORS {
         let mut client = bed.client(door, STORAGE).await;
         client.call(get("/echo")).await;
@@ -165,6 +170,32 @@ async fn the_quota_project_is_added_where_the_client_names_none() {
         client.call(get_with("/echo", &[("x-goog-user-project", "own")])).await;
         let seen = bed.last();
         assert_eq!(seen.headers.get_all("x-goog-user-project").iter().collect::<Vec<_>>(), ["own"], "{door:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_quota_project_of_the_key_file_goes_with_access_tokens_unless_a_route_says_otherwise() {
+    for (said, token, expected) in [
+        (QuotaProject::OfCredential, TokenKind::Access, Some("of-the-file")),
+        (QuotaProject::OfCredential, TokenKind::SelfSigned, Some("of-the-file")),
+        (QuotaProject::OfCredential, TokenKind::Id, None),
+        (QuotaProject::Unsaid, TokenKind::Access, None),
+        (QuotaProject::Is("payer".to_owned()), TokenKind::Access, Some("payer")),
+    ] {
+        let world = World::new().await;
+        let mut file: serde_json::Value = serde_json::from_str(&world.key.json()).unwrap();
+        file["quota_project_id"] = "of-the-file".into();
+        world.publish("..quota", &[("key.json", file.to_string())]);
+        let bed = world.start(|settings| {
+            routed(settings, |route| {
+                route.quota_project = said.clone();
+                route.token = token;
+                route.audience = Some("somebody".to_owned()).filter(|_| token == TokenKind::Id);
+            });
+        });
+        bed.client(Door::InterceptH2, STORAGE).await.call(get("/echo")).await;
+        let sent = bed.last().headers.get("x-goog-user-project").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(sent.as_deref(), expected, "{said:?} {token:?}");
     }
 }
 

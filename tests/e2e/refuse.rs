@@ -1,6 +1,6 @@
 //! What is refused, how a refusal looks, and what passes without a token of ours.
 
-use bearerd::policy::{HostPattern, Policy, Route, Unmatched};
+use bearerd::policy::{HostPattern, Policy, QuotaProject, Route, Unmatched};
 use http::{Method, Request};
 
 use crate::{
@@ -151,7 +151,7 @@ async fn a_deny_route_is_not_dodged_by_spelling() {
 #[tokio::test]
 async fn requests_that_are_credentials_already_pass_as_they_are() {
     let bed = Bed::with(|settings| {
-        crate::bed::routed(settings, |route| route.quota_project = Some("payer".to_owned()));
+        crate::bed::routed(settings, |route| route.quota_project = QuotaProject::Is("payer".to_owned()));
     })
     .await;
     for (host, target, fields) in [

@@ -22,9 +22,13 @@ use crate::{
         keys::{Candidate, load},
         refresh::Subject,
         schedule::GUARD,
-        slot::{Installed, Unavailable},
+        slot::{Installed, Maker, Unavailable},
     },
 };
+
+fn by(key_id: &str) -> Maker<'_> {
+    Maker { key_id: Some(key_id), quota_project: None }
+}
 
 fn asked() -> Option<usize> {
     std::env::var("BEARERD_SCHEDULES").ok().map(|count| count.parse().unwrap())
@@ -161,15 +165,15 @@ impl Cell {
             0 => self.slot.fail(Reason::Unavailable, "no luck", Some(now + Duration::from_secs(1))),
             1 => {
                 self.slot.begin();
-                assert_eq!(self.slot.install(&token("one", 3599), Some("A"), true), Installed::Yes);
+                assert_eq!(self.slot.install(&token("one", 3599), by("A"), true), Installed::Yes);
             }
             2 => self.slot.fail(Reason::Reset, "no luck", Some(now)),
             3 => {
                 self.slot.begin();
-                assert_eq!(self.slot.install(&token("two", 600), Some("B"), true), Installed::Yes);
+                assert_eq!(self.slot.install(&token("two", 600), by("B"), true), Installed::Yes);
             }
             4 => self.slot.begin(),
-            _ => assert_eq!(self.slot.install(&token("two", 600), Some("B"), false), Installed::NotNewer),
+            _ => assert_eq!(self.slot.install(&token("two", 600), by("B"), false), Installed::NotNewer),
         }
         self.written += 1;
     }
