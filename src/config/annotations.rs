@@ -160,7 +160,7 @@ fn apply(annotation: &Annotation, suffix: &str, cursor: &Cursor<'_>, found: &mut
         }
         "route." => match value::name(suffix) {
             Ok(name) => {
-                let fields = cursor.fields(file::route_fields(), &[], report);
+                let fields = cursor.fields(file::route_fields(), report);
                 found.routes.extend(file::route(name, &fields, report));
             }
             Err(error) => report.problem(&place, error),

@@ -19,7 +19,7 @@ use crate::credential::{
 /// Reads one entry. One that is wrong keeps its name, so that routes are not called wrong for it too.
 pub(super) fn read(cursor: &Cursor<'_>, report: &mut Report) -> Option<Placed<Spec>> {
     let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
-    let fields = cursor.fields(&[&["name"], &names[..]].concat(), &[], report);
+    let fields = cursor.fields(&[&["name"], &names[..]].concat(), report);
     let name = fields.required("name", report).and_then(|name| name.parse(report, value::name));
     let given: Vec<_> = KINDS.iter().filter_map(|(name, read)| Some((fields.optional(name)?, read))).collect();
     let kind = match given[..] {
@@ -54,7 +54,7 @@ const KINDS: &[(&str, Read)] = &[
 ];
 
 fn service_account_key(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
-    let fields = cursor.fields(&["path", "scopes", "subject", "signBlob"], &[], report);
+    let fields = cursor.fields(&["path", "scopes", "subject", "signBlob"], report);
     let path = fields.required("path", report).and_then(|path| path.parse(report, value::path));
     let subject = fields.parse_or("subject", None, report, value::subject);
     let signs_urls = fields.parse_or("signBlob", false, report, |text| match text {
@@ -67,7 +67,7 @@ fn service_account_key(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
 }
 
 fn external_account(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
-    let fields = cursor.fields(&["path", "scopes", "serviceAccount"], &[], report);
+    let fields = cursor.fields(&["path", "scopes", "serviceAccount"], report);
     let path = fields.required("path", report).and_then(|path| path.parse(report, value::path));
     // Empty is the file's own choice, as for every optional account.
     let account = fields.parse_or("serviceAccount", None, report, |text| {
@@ -78,7 +78,7 @@ fn external_account(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
 
 fn impersonation(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
     let accepted = &["source", "serviceAccount", "delegates", "scopes", "lifetime"];
-    let fields = cursor.fields(accepted, &[], report);
+    let fields = cursor.fields(accepted, report);
     let source = source(&fields, report);
     let account =
         fields.required("serviceAccount", report).and_then(|field| field.parse(report, value::service_account));
@@ -92,12 +92,12 @@ fn impersonation(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
 }
 
 fn metadata_server(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
-    let fields = cursor.fields(&["scopes"], &[], report);
+    let fields = cursor.fields(&["scopes"], report);
     Kind::MetadataServer { scopes: scopes(&fields, report) }
 }
 
 fn authorized_user(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
-    let fields = cursor.fields(&["path", "scopes"], &[], report);
+    let fields = cursor.fields(&["path", "scopes"], report);
     let path = fields.required("path", report).and_then(|path| path.parse(report, value::path));
     // A person has agreed to certain scopes, and asking for others fails.
     let scopes = if fields.optional("scopes").is_some() { scopes(&fields, report) } else { Vec::new() };
@@ -105,7 +105,7 @@ fn authorized_user(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
 }
 
 fn downscoped(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
-    let fields = cursor.fields(&["source", "rules"], &[], report);
+    let fields = cursor.fields(&["source", "rules"], report);
     let source = source(&fields, report);
     let mut rules = Vec::new();
     if let Some(list) = fields.required("rules", report) {
@@ -117,7 +117,7 @@ fn downscoped(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
 }
 
 fn rule(cursor: &Cursor<'_>, report: &mut Report) -> Option<Rule> {
-    let fields = cursor.fields(&["resource", "permissions", "condition"], &[], report);
+    let fields = cursor.fields(&["resource", "permissions", "condition"], report);
     let resource = fields.required("resource", report).and_then(|field| field.parse(report, value::bucket));
     let permissions = fields.required("permissions", report);
     let permissions = permissions.map(|list| list.some_items(MOST_SCOPES, "no permissions, want at least one", report));
@@ -142,7 +142,7 @@ fn scopes(fields: &Fields<'_>, report: &mut Report) -> Vec<String> {
 
 fn signed_jwt(cursor: &Cursor<'_>, report: &mut Report) -> Kind {
     let accepted = &["path", "preset", "keyId", "issuer", "subject", "audience", "lifetime", "claims"];
-    let fields = cursor.fields(accepted, &[], report);
+    let fields = cursor.fields(accepted, report);
     let path = fields.required("path", report).and_then(|path| path.parse(report, value::path));
     let preset = fields.optional("preset").and_then(|field| field.parse(report, preset));
     let mut template = preset.map_or_else(|| Template::new(""), Preset::template);

@@ -45,9 +45,8 @@ impl<'a> Cursor<'a> {
         matches!(self.node.kind, Kind::Null)
     }
 
-    /// The mapping here; nothing counts as an empty one. Names outside `accepted` are problems, unless `later`
-    /// knows them: those are told from typing errors.
-    pub(super) fn fields(&self, accepted: &[&'static str], later: &[&str], report: &mut Report) -> Fields<'a> {
+    /// The mapping here; nothing counts as an empty one. Names outside `accepted` are problems.
+    pub(super) fn fields(&self, accepted: &[&'static str], report: &mut Report) -> Fields<'a> {
         let mut found: Vec<(&'a str, Cursor<'a>)> = Vec::new();
         let mut is_partial = false;
         if !matches!(self.node.kind, Kind::Map(_) | Kind::Null) {
@@ -62,10 +61,6 @@ impl<'a> Cursor<'a> {
                     report.problem(&place, format!("field{} is given twice", quoted(&key.name)));
                 } else if accepted.contains(&key.name.as_str()) {
                     found.push((key.name.as_str(), Cursor { node, path }));
-                } else if later.contains(&key.name.as_str()) {
-                    is_partial = true;
-                    let list = accepted.join(", ");
-                    report.problem(&place, format!("'{}' is not in this version (accepted: {list})", key.name));
                 } else {
                     report.problem(&place, unknown("field", &key.name, accepted.iter().copied()));
                 }

@@ -62,7 +62,7 @@ pub(super) struct PlacedRoute {
 
 /// Reads the whole file.
 pub(super) fn read(root: &Cursor<'_>, report: &mut Report) -> File {
-    let fields = root.fields(SECTIONS, &[], report);
+    let fields = root.fields(SECTIONS, report);
     let mut file = File::default();
     if let Some(section) = fields.optional("credentials") {
         let items = section.items(MOST_CREDENTIALS, report);
@@ -74,7 +74,7 @@ pub(super) fn read(root: &Cursor<'_>, report: &mut Report) -> File {
     }
     file.unmatched = fields.optional("unmatched").and_then(|cursor| cursor.parse(report, value::unmatched));
     if let Some(section) = fields.optional("allow") {
-        let allow = section.fields(&["hosts"], &[], report);
+        let allow = section.fields(&["hosts"], report);
         file.allow = allow.list("hosts", MOST_HOSTS, report, value::pattern).unwrap_or_default();
     }
     if let Some(section) = fields.optional("listeners") {
@@ -93,14 +93,14 @@ pub(super) fn read(root: &Cursor<'_>, report: &mut Report) -> File {
         file.mqtt = items.iter().filter_map(|item| mqtt::read(item, report)).collect();
     }
     if let Some(section) = fields.optional("metadata") {
-        let section = section.fields(&["mode"], &[], report);
+        let section = section.fields(&["mode"], report);
         let mode = |cursor: &Cursor<'_>, report: &mut Report| {
             cursor.parse(report, value::metadata_mode).map(|value| Placed { value, place: cursor.place() })
         };
         file.metadata = section.optional("mode").and_then(|cursor| mode(cursor, report));
     }
     if let Some(section) = fields.optional("trust") {
-        let section = section.fields(&["public", "private"], &[], report);
+        let section = section.fields(&["public", "private"], report);
         file.trust.public = section.parse_or("public", file.trust.public, report, value::path);
         file.trust.private = section.parse_or("private", file.trust.private, report, value::path);
     }
@@ -115,13 +115,13 @@ pub(super) fn read(root: &Cursor<'_>, report: &mut Report) -> File {
 fn running(fields: &Fields<'_>, file: &mut File, report: &mut Report) {
     file.workers = fields.optional("workers").and_then(|cursor| cursor.parse(report, value::workers));
     if let Some(section) = fields.optional("refresh") {
-        let section = section.fields(&["availability"], &[], report);
+        let section = section.fields(&["availability"], report);
         // A token lives an hour: more in hand than 55 min would mean refreshing without pause.
         let within = |text: &str| value::duration_within(text, "5m", "55m");
         file.availability = section.optional("availability").and_then(|cursor| cursor.parse(report, within));
     }
     if let Some(section) = fields.optional("drain") {
-        let section = section.fields(&["linger", "deadline"], &[], report);
+        let section = section.fields(&["linger", "deadline"], report);
         let DrainSettings { linger, deadline } = file.drain;
         let linger = section.parse_or("linger", linger, report, |text| value::duration_within(text, "0s", "10m"));
         let deadline = section.parse_or("deadline", deadline, report, |text| value::duration_within(text, "0s", "1h"));
@@ -133,7 +133,7 @@ fn running(fields: &Fields<'_>, file: &mut File, report: &mut Report) {
 }
 
 fn file_route(cursor: &Cursor<'_>, report: &mut Report) -> Option<PlacedRoute> {
-    let fields = cursor.fields(ROUTE_WITH_NAME, &[], report);
+    let fields = cursor.fields(ROUTE_WITH_NAME, report);
     let name = fields.required("name", report).and_then(|name| name.parse(report, value::name));
     route(name.unwrap_or_default(), &fields, report)
 }
@@ -184,7 +184,7 @@ pub(super) fn route(name: String, fields: &Fields<'_>, report: &mut Report) -> O
 }
 
 fn listeners(cursor: &Cursor<'_>, file: &mut File, report: &mut Report) {
-    let fields = cursor.fields(LISTENERS, &[], report);
+    let fields = cursor.fields(LISTENERS, report);
     let ListenerSettings { proxy, metadata, transparent, token_api, health, control } = &mut file.listeners;
     let slots = [proxy, metadata, transparent, token_api, health, control];
     for (name, slot) in LISTENERS.iter().copied().zip(slots) {
@@ -196,7 +196,7 @@ fn listeners(cursor: &Cursor<'_>, file: &mut File, report: &mut Report) {
 }
 
 pub(super) fn endpoint(cursor: &Cursor<'_>, report: &mut Report) -> Option<Placed<EndpointSettings>> {
-    let fields = cursor.fields(ENDPOINT, &[], report);
+    let fields = cursor.fields(ENDPOINT, report);
     let listen = fields.required("listen", report).and_then(|field| field.parse(report, value::endpoint_listen));
     let upstream = fields.required("upstream", report);
     let place = upstream.map_or_else(|| cursor.place(), Cursor::place);
@@ -205,7 +205,7 @@ pub(super) fn endpoint(cursor: &Cursor<'_>, report: &mut Report) -> Option<Place
 }
 
 fn upstream(cursor: &Cursor<'_>, report: &mut Report) -> UpstreamSettings {
-    let fields = cursor.fields(&["extraRoots", "connectTo", "parentProxy"], &[], report);
+    let fields = cursor.fields(&["extraRoots", "connectTo", "parentProxy"], report);
     let optional_path = |text: &str| if text.is_empty() { Ok(None) } else { value::path(text).map(Some) };
     let extra_roots = fields.parse_or("extraRoots", None, report, optional_path);
     let parent_proxy = fields.parse_or("parentProxy", None, report, value::parent_proxy);

@@ -23,7 +23,7 @@ pub(super) struct PlacedDoor {
 }
 
 pub(super) fn read(cursor: &Cursor<'_>, report: &mut Report) -> Option<PlacedDoor> {
-    let fields: Fields<'_> = cursor.fields(DOOR, &[], report);
+    let fields: Fields<'_> = cursor.fields(DOOR, report);
     let listen = fields.required("listen", report);
     let upstream = fields.required("upstream", report);
     let credential = fields.required("credential", report);

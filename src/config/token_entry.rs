@@ -29,7 +29,7 @@ pub(super) struct PlacedEntry {
 
 /// Reads one entry.
 pub(super) fn read(cursor: &Cursor<'_>, report: &mut Report) -> Option<PlacedEntry> {
-    let fields = cursor.fields(FIELDS, &[], report);
+    let fields = cursor.fields(FIELDS, report);
     let name = fields.required("name", report).and_then(|name| name.parse(report, value::name));
     let credential = placed(&fields, "credential", report, value::name);
     let token = placed(&fields, "token", report, value::token);
@@ -83,7 +83,7 @@ fn field(text: &str) -> Result<Field, String> {
 }
 
 fn file(cursor: &Cursor<'_>, report: &mut Report) -> Option<FileSettings> {
-    let fields = cursor.fields(&["path", "mode", "format"], &[], report);
+    let fields = cursor.fields(&["path", "mode", "format"], report);
     let path = fields.required("path", report).and_then(|path| path.parse(report, file_path));
     let mode = fields.parse_or("mode", DEFAULT_MODE, report, mode);
     let format = fields.parse_or("format", FileFormat::Raw, report, |text| match text {
