@@ -21,6 +21,7 @@ macro_rules! target {
             init: {
                 if let Some(folder) = std::env::var_os("BEARERD_FUZZ_SEEDS") {
                     $crate::seeds::write(folder.as_ref(), $seeds);
+                    #[allow(clippy::disallowed_methods, reason = "main is libFuzzer's")]
                     std::process::exit(0);
                 }
             },

@@ -6,12 +6,20 @@ pub struct Connect<'a> {
     pub level: u8,
     pub keep_alive: [u8; 2],
     pub is_clean: bool,
-    /// Flags of the will, its properties, topic and message.
-    pub will: Option<(u8, &'a [u8], &'a [u8], &'a [u8])>,
+    pub will: Option<Will<'a>>,
     pub properties: &'a [u8],
     pub client_id: &'a [u8],
     pub username: Option<&'a [u8]>,
     pub password: Option<&'a [u8]>,
+}
+
+/// What the broker says in the client's name when that has left.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Will<'a> {
+    flags: u8,
+    properties: &'a [u8],
+    topic: &'a [u8],
+    message: &'a [u8],
 }
 
 /// The CONNECT that is all of `packet`, if it is a good one of MQTT 3.1.1 or 5 without authentication.
@@ -36,7 +44,8 @@ pub fn read(packet: &[u8]) -> Option<Connect<'_>> {
     let mut will = None;
     if has(2) {
         let properties = if level == 5 { self::properties(packet, &mut at, Place::Will)? } else { &[] };
-        will = Some((flags & 0x3c, properties, text(field(packet, &mut at)?)?, field(packet, &mut at)?));
+        let (topic, message) = (text(field(packet, &mut at)?)?, field(packet, &mut at)?);
+        will = Some(Will { flags: flags & 0x3c, properties, topic, message });
     }
     let username = if has(7) { Some(text(field(packet, &mut at)?)?) } else { None };
     let password = if has(6) { Some(field(packet, &mut at)?) } else { None };

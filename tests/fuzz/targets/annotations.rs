@@ -7,6 +7,7 @@
 
 use bearerd::{
     config::{self, Flags, Settings, Source, Sources},
+    credential::Spec,
     policy::{Action, HostPattern},
 };
 use bearerd_fuzz::{seeds, target};
@@ -77,8 +78,7 @@ fn within_the_ceiling(settings: &Settings, without: &Settings) {
     assert_eq!(settings.listeners, without.listeners);
     assert_eq!(settings.trust, without.trust);
     assert_eq!(settings.upstream, without.upstream);
-    let paths = |settings: &Settings| settings.credentials.iter().map(|one| one.path.clone()).collect::<Vec<_>>();
-    assert_eq!(paths(settings), paths(without));
+    assert!(settings.credentials.iter().map(Spec::path).eq(without.credentials.iter().map(Spec::path)));
     // The administrator's refusal comes first, whatever was added.
     let is_denied = |route: &bearerd::policy::Route| route.name == "never" && route.action == Action::Deny;
     let denied = settings.policy.routes.iter().position(is_denied).expect("the administrator's route");
