@@ -44,6 +44,12 @@ pub(crate) fn log() -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
+/// How many bytes that is.
+pub(crate) fn length() -> usize {
+    let common = COMMON.lock().unwrap_or_else(PoisonError::into_inner).len();
+    OWN.with_borrow(|own| own.as_ref().map_or(0, Vec::len)) + common
+}
+
 /// Panics in this thread.
 pub(crate) fn panics() -> u32 {
     PANICS.get()
