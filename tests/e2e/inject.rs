@@ -30,6 +30,28 @@ async fn a_request_through_any_door_gets_the_token_on_any_upstream() {
     }
 }
 
+/// Forms of Google's host names beside `SERVICE.googleapis.com`: in a location, in a region, a bucket's, and an endpoint of
+/// Private Service Connect, whose addresses are private.
+#[tokio::test]
+async fn a_service_gets_the_token_under_every_form_of_its_name() {
+    let bed = World::new().await.start(|_| {});
+    for host in [
+        "us-central1-aiplatform.googleapis.com",
+        "pubsub.europe-west1.rep.googleapis.com",
+        "photos.2024.storage.googleapis.com",
+        "storage-our-endpoint.p.googleapis.com",
+    ] {
+        for door in DOORS {
+            let mut client = bed.client(door, host).await;
+            assert_eq!(client.call(get("/echo")).await.status(), 200, "{door:?} {host}");
+            let seen = bed.last();
+            assert_eq!(seen.headers["authorization"], format!("Bearer {}", bed.only_token()), "{door:?} {host}");
+            assert_eq!((seen.authority.as_str(), seen.sni.as_deref()), (host, Some(host)), "{door:?}");
+        }
+    }
+    assert_eq!(bed.google.exchange_count(), 1, "one token for all");
+}
+
 #[tokio::test]
 async fn whatever_credential_the_client_sends_is_replaced() {
     let bed = Bed::start().await;

@@ -37,7 +37,7 @@ def slow(world, full):
         warm(world)
         alone = percentiles(world)
         with twin(world) as other:
-            _, elsewhere = asyncio.run(Attack(world, other, count, False).play())
+            _, elsewhere = asyncio.run(Attack(world, other, count, full).play())
         lives, beside = asyncio.run(Attack(world, Victim.of(world), count, full).play())
     told = []
     for kind, (limit, lived) in lives.items():
