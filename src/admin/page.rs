@@ -7,7 +7,7 @@ use std::{
     fmt::{self, Write as _},
 };
 
-use super::status::{Credential, Phase, Problem, Status, TokenState, Verdict, When};
+use super::status::{Credential, Phase, Problem, RestingKey, Status, TokenState, Verdict, When};
 
 /// The whole document.
 pub(super) fn render(status: &Status) -> String {
@@ -173,7 +173,21 @@ fn card(page: &mut String, credential: &Credential) -> fmt::Result {
     if let Some(problem) = &credential.last_error {
         write!(page, "<dt>Error</dt><dd class=\"error\">{}</dd>", problem_text(problem))?;
     }
+    for key in &credential.resting_keys {
+        resting_key(page, key)?;
+    }
     page.push_str("</dl></article>");
+    Ok(())
+}
+
+fn resting_key(page: &mut String, key: &RestingKey) -> fmt::Result {
+    let name = key.key_id.as_ref().unwrap_or(&key.file);
+    write!(page, "<dt>Not in use</dt><dd class=\"error\"><span class=\"mono\">{}</span>: ", Escaped(name))?;
+    write!(page, "{}", Escaped(&key.message))?;
+    if let Some(next) = &key.next_try {
+        write!(page, "; next try {}", Spoken(next))?;
+    }
+    page.push_str("</dd>");
     Ok(())
 }
 

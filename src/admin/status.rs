@@ -132,6 +132,22 @@ pub struct Credential {
     pub last_error: Option<Problem>,
     /// When the next attempt is due.
     pub next_try: Option<When>,
+    /// Keys that are mounted and good to read, but not in use.
+    pub resting_keys: Vec<RestingKey>,
+}
+
+/// A key that no token comes from, now or for good.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestingKey {
+    /// The file it lies in.
+    pub file: String,
+    /// Its public id.
+    pub key_id: Option<String>,
+    /// Why, for people, with the reason's label.
+    pub message: String,
+    /// When it is tried again; absent for never.
+    pub next_try: Option<When>,
 }
 
 /// Whether requests get a token.
@@ -255,8 +271,8 @@ impl Status {
 impl Credential {
     pub(super) fn verdict(&self) -> Verdict {
         match self.state {
-            TokenState::Valid => Verdict::Good,
-            TokenState::Stale => Verdict::Attention,
+            TokenState::Valid if self.last_error.is_none() && self.resting_keys.is_empty() => Verdict::Good,
+            TokenState::Valid | TokenState::Stale => Verdict::Attention,
             TokenState::Expired | TokenState::None => Verdict::Trouble,
         }
     }

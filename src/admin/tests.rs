@@ -43,6 +43,7 @@ fn credential(name: &str, left: Option<i64>, error: Option<&str>) -> Credential 
         last_refresh: Some(when(-900)),
         last_error: error.map(|message| Problem { message: message.to_owned(), when: when(-12) }),
         next_try: Some(when(4)),
+        resting_keys: Vec::new(),
     }
 }
 
@@ -338,6 +339,7 @@ async fn the_page_escapes_every_text() {
             email: Some(own("email")),
             key_id: Some(own("key")),
             last_error: problem(),
+            resting_keys: vec![RestingKey { file: own("file"), key_id: None, message: own("message"), next_try: None }],
             ..credential("", Some(1), None)
         }],
         routes: vec![Route {
@@ -364,7 +366,7 @@ async fn the_page_escapes_every_text() {
         warnings: vec![own("warning")],
     };
     let page = body(page(hostile)).await;
-    assert_eq!(page.matches("&lt;b a=&#39;1&#39; c=&quot;2&quot;&gt;&amp;").count(), 32, "{page}");
+    assert_eq!(page.matches("&lt;b a=&#39;1&#39; c=&quot;2&quot;&gt;&amp;").count(), 34, "{page}");
     assert!(!page.contains("<b a"));
 }
 

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     admin::status::{
-        Ca, Config, Credential, Entry, Listener, Phase, Problem, Route, Status, Token, TokenFile, TokenState, Unmet,
-        When,
+        Ca, Config, Credential, Entry, Listener, Phase, Problem, RestingKey, Route, Status, Token, TokenFile,
+        TokenState, Unmet, When,
     },
     clock::{Moment, Wall},
     policy::Action,
@@ -148,7 +148,22 @@ impl Shared {
             last_refresh: slot.and_then(|slot| slot.issued).map(|at| self.when(now, at)),
             last_error: self.last_error(now, status, slot),
             next_try: slot.and_then(|slot| slot.trouble.as_ref()?.next_try).map(|at| self.when(now, at)),
+            resting_keys: slot.map_or_else(Vec::new, |slot| self.resting_keys(now, slot)),
         }
+    }
+
+    /// Without the one whose failure is the last error already.
+    fn resting_keys(&self, now: Wall, slot: &SlotStatus) -> Vec<RestingKey> {
+        let told = slot.trouble.as_ref().map(|trouble| &trouble.message);
+        let others = slot.resting.iter().filter(|key| Some(&key.message) != told);
+        others
+            .map(|key| RestingKey {
+                file: key.file.clone(),
+                key_id: key.key_id.clone(),
+                message: format!("{} ({})", key.message, key.reason),
+                next_try: key.next_try.map(|at| self.when(now, at)),
+            })
+            .collect()
     }
 
     fn token(&self, now: Wall, slot: &SlotStatus) -> Option<Token> {

@@ -77,8 +77,14 @@ async fn a_key_that_google_does_not_know_yet_is_not_switched_to() {
     let waiting = async {
         bed.exchanges_reach(3).await;
         assert_eq!(bed.google.exchanges_of(&second.key_id), 0);
+        let status = bed.sidecar().status();
+        let [resting] = &status.credentials[0].resting_keys[..] else { panic!("{status:?}") };
+        assert_eq!((resting.file.as_str(), resting.key_id.as_ref()), ("key.json", Some(&second.key_id)));
+        assert!(resting.message.contains("invalid_grant") && resting.next_try.is_some(), "{resting:?}");
+        assert!(status.credentials[0].last_error.is_none(), "the token in hand is in no trouble");
         bed.google.set_key(&second.key_id, KeyState::Active);
         in_use(&bed, &second).await;
+        eventually("no key at rest", || bed.sidecar().status().credentials[0].resting_keys.is_empty()).await;
         done.set(true);
     };
     tokio::join!(traffic(&bed, &done), waiting);
