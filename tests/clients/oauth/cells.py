@@ -112,8 +112,11 @@ class Play:
         refusal = f'key_id={self.second.key_id} reason='
         until("the refusal in the log", lambda: refusal in self.sidecar.output.read_text(errors="replace"))
         message = self.checked("default", "invalid_grant")
-        if self.sidecar.credential("default")["keyId"] != self.first.key_id:
+        told = self.sidecar.credential("default")
+        if told["keyId"] != self.first.key_id:
             raise Red("a key was taken into use that the server refused")
+        if [(key["keyId"], "invalid_grant" in key["message"]) for key in told["restingKeys"]] != [(self.second.key_id, True)]:
+            raise Red(f"the status does not say why the new key is not in use: {told}")
         if self.sidecar.asked(STORAGE) != (200, self.account):
             raise Red("the token of the old key did not serve")
         self.server.register(self.second)
