@@ -178,7 +178,7 @@ impl Failure {
 fn refusal(answer: &Answer) -> FetchError {
     let failure: Failure = serde_json::from_slice(answer.body.expose()).unwrap_or_default();
     let (class, reason) = classify(answer.status, &failure, answer.retry_after);
-    FetchError::new(class, reason, sentence(answer.status, &failure))
+    FetchError::new(class, reason, sentence(ENDPOINT, answer.status, &failure))
 }
 
 /// The class table. Words first: Google sends `internal_failure` with 400 as well as with 500.
@@ -229,9 +229,9 @@ fn invalid_grant(description: &str) -> (Class, Reason) {
     }
 }
 
-/// For people: the status, the code, and what the endpoint says, without anything long enough to be a secret.
-fn sentence(status: u16, failure: &Failure) -> String {
-    let mut text = format!("the token endpoint answered {status}");
+/// For people: who answered, the status, the code, and what is said, without anything long enough to be a secret.
+fn sentence(who: &str, status: u16, failure: &Failure) -> String {
+    let mut text = format!("{who} answered {status}");
     let code = failure.code();
     if !code.is_empty() && code.len() <= 40 && code.bytes().all(is_code) {
         text.push(' ');
@@ -246,10 +246,10 @@ fn sentence(status: u16, failure: &Failure) -> String {
 }
 
 /// The same for a refusal in the shape of `google.rpc.Status`.
-fn sentence_of_status(status: u16, code: Option<&str>, message: Option<&str>) -> String {
+fn sentence_of_status(who: &str, status: u16, code: Option<&str>, message: Option<&str>) -> String {
     let is_code = |code: &&str| code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
     let code = code.filter(is_code).map(str::to_ascii_lowercase);
-    sentence(status, &Failure { error: code, error_description: message.map(ToOwned::to_owned) })
+    sentence(who, status, &Failure { error: code, error_description: message.map(ToOwned::to_owned) })
 }
 
 fn is_code(byte: u8) -> bool {
@@ -263,6 +263,8 @@ fn harmless(word: &str) -> &str {
     if short && !token { word } else { "(…)" }
 }
 
+/// Whoever exchanges assertions, subject tokens and refresh tokens.
+const ENDPOINT: &str = "the token endpoint";
 const UNAVAILABLE: [&str; 3] = ["internal_failure", "server_error", "temporarily_unavailable"];
 const UNUSUAL: Duration = Duration::from_secs(30);
 

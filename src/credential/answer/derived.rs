@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{Kept, accepted, bad, header_safe, id_expiry, long_enough, sentence_of_status, usable, wiped};
+use super::{ENDPOINT, Kept, accepted, bad, header_safe, id_expiry, long_enough, sentence_of_status, usable, wiped};
 use crate::{
     credential::{Answer, Class, FetchError, Reason, Token},
     secret::Secret,
@@ -15,7 +15,7 @@ use crate::{
 pub(in crate::credential) fn traded(kept: &Kept<'_>, inherits: Option<Duration>) -> Result<Token, FetchError> {
     // What stands before STS refuses in Google's own shape: an API that is switched off, a perimeter.
     let body = if kept.answer.status != 200 && status_of(kept.answer).is_some() {
-        granted(kept)?
+        granted(kept, ENDPOINT)?
     } else {
         accepted(kept.answer)?
     };
@@ -34,7 +34,7 @@ pub(in crate::credential) fn impersonated(kept: &Kept<'_>) -> Result<Token, Fetc
         access_token: Option<Zeroizing<String>>,
         expire_time: Option<String>,
     }
-    let body = granted(kept)?;
+    let body = granted(kept, IAM)?;
     let success: Success = serde_json::from_slice(body.expose()).map_err(|_| bad("without a token in JSON"))?;
     let secret = header_safe(success.access_token).ok_or_else(|| bad("without a usable `accessToken`"))?;
     let end: Option<jiff::Timestamp> = success.expire_time.and_then(|time| time.parse().ok());
@@ -50,7 +50,7 @@ pub(in crate::credential) fn generated_id(kept: &Kept<'_>) -> Result<Token, Fetc
         #[serde(default, deserialize_with = "wiped")]
         token: Option<Zeroizing<String>>,
     }
-    let body = granted(kept)?;
+    let body = granted(kept, IAM)?;
     let success: Success = serde_json::from_slice(body.expose()).map_err(|_| bad("without a token in JSON"))?;
     id(header_safe(success.token), kept)
 }
@@ -72,8 +72,8 @@ fn until(secret: Secret, end: u64, kept: &Kept<'_>) -> Result<Token, FetchError>
     long_enough(Token { secret, sent: kept.sent, lifetime })
 }
 
-/// The body of a success of `iamcredentials`, whose refusals are `google.rpc.Status` (AIP-193).
-fn granted<'a>(kept: &'a Kept<'_>) -> Result<&'a Secret, FetchError> {
+/// The body of a success where refusals are `google.rpc.Status` (AIP-193).
+fn granted<'a>(kept: &'a Kept<'_>, who: &str) -> Result<&'a Secret, FetchError> {
     let answer = kept.answer;
     let (class, reason) = match answer.status {
         200 => return accepted(answer),
@@ -88,8 +88,11 @@ fn granted<'a>(kept: &'a Kept<'_>) -> Result<&'a Secret, FetchError> {
         _ => (Class::Transient { retry_after: answer.retry_after }, Reason::Unavailable),
     };
     let Status { status, message } = status_of(answer).unwrap_or_default();
-    Err(FetchError::new(class, reason, sentence_of_status(answer.status, status.as_deref(), message.as_deref())))
+    Err(FetchError::new(class, reason, sentence_of_status(who, answer.status, status.as_deref(), message.as_deref())))
 }
+
+/// Who refuses an impersonation, apart from who refused or took what it is made of.
+const IAM: &str = "iamcredentials.googleapis.com";
 
 #[derive(Deserialize, Default)]
 struct Status {
@@ -219,5 +222,19 @@ mod tests {
             assert_eq!(read(status, body, impersonated), Err((class, reason)), "{status}");
             assert_eq!(read(status, "<html>", generated_id), Err((class, reason)), "{status}");
         }
+    }
+    #[test]
+    fn a_refusal_names_who_refused() {
+        let body = r#"{"error":{"code":403,"status":"PERMISSION_DENIED","message":"Permission denied"}}"#;
+        let answer = answer(403, body);
+        let kept = Kept { answer: &answer, sent: Clock::system().now(), now: 1_700_000_000 };
+        let said = |error: FetchError| error.message;
+        assert_eq!(
+            (impersonated(&kept).map_err(said).err(), traded(&kept, None).map_err(said).err()),
+            (
+                Some("iamcredentials.googleapis.com answered 403 permission_denied: Permission denied".to_owned()),
+                Some("the token endpoint answered 403 permission_denied: Permission denied".to_owned()),
+            )
+        );
     }
 }
