@@ -29,6 +29,12 @@ func controlHandler(l *ledger, ca string) http.Handler {
 	mux.HandleFunc("DELETE /keys/{id}", func(answer http.ResponseWriter, request *http.Request) {
 		done(answer, l.remove(request.PathValue("id")))
 	})
+	mux.HandleFunc("POST /providers", func(answer http.ResponseWriter, request *http.Request) {
+		done(answer, l.trust(request))
+	})
+	mux.HandleFunc("POST /bindings", func(answer http.ResponseWriter, request *http.Request) {
+		done(answer, l.bind(request))
+	})
 	mux.HandleFunc("POST /delay/{duration}", func(answer http.ResponseWriter, request *http.Request) {
 		delay, err := time.ParseDuration(request.PathValue("duration"))
 		l.mutex.Lock()
@@ -89,6 +95,30 @@ func (l *ledger) register(request *http.Request) error {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	l.keys = append(l.keys, key{told.ID, told.KeyID, told.Email, public})
+	return nil
+}
+
+// trust takes what a pool knows of a cluster, in place of what it knew.
+func (l *ledger) trust(request *http.Request) error {
+	var told provider
+	if err := json.NewDecoder(request.Body).Decode(&told); err != nil {
+		return err
+	}
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.providers[told.Audience] = told
+	return nil
+}
+
+// bind lets a principal act as an account.
+func (l *ledger) bind(request *http.Request) error {
+	var told binding
+	if err := json.NewDecoder(request.Body).Decode(&told); err != nil {
+		return err
+	}
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.bindings[told] = true
 	return nil
 }
 

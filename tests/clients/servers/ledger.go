@@ -27,10 +27,13 @@ type key struct {
 	Public *rsa.PublicKey
 }
 
+// owner is whose a token is: a key's id, an account or a principal, and the cluster's own name for who came first.
+type owner struct{ key, subject string }
+
 // token is what the ledger remembers of one it issued; the value itself is only the map's key.
 type token struct {
+	owner
 	number  int
-	key     string
 	revoked bool
 }
 
@@ -40,6 +43,8 @@ type bearer struct {
 	Kind  string `json:"authorization"`
 	Token int    `json:"token,omitempty"`
 	Key   string `json:"key,omitempty"`
+	// Subject is the `sub` that the cluster's token had, also after an impersonation.
+	Subject string `json:"subject,omitempty"`
 }
 
 // entry is one request, as logged.
@@ -57,6 +62,8 @@ type entry struct {
 	Refused     bool   `json:"refused,omitempty"`
 	Issued      int    `json:"issued,omitempty"`
 	Reason      string `json:"reason,omitempty"`
+	// Shown is the `jti` of the cluster's token that was exchanged.
+	Shown string `json:"shown,omitempty"`
 }
 
 type ledger struct {
@@ -70,15 +77,23 @@ type ledger struct {
 	lifetime int
 	// delay is how long an API of plain HTTP takes for its answer.
 	delay time.Duration
-	lines *json.Encoder
+	// providers, by their audience, and bindings are for the tokens of clusters.
+	providers map[string]provider
+	bindings  map[binding]bool
+	lines     *json.Encoder
 }
 
 func newLedger(lines io.Writer) *ledger {
-	return &ledger{tokens: map[string]*token{}, lines: json.NewEncoder(lines)}
+	return &ledger{
+		tokens:    map[string]*token{},
+		providers: map[string]provider{},
+		bindings:  map[binding]bool{},
+		lines:     json.NewEncoder(lines),
+	}
 }
 
-// issue makes a new opaque token for key and returns it with its number.
-func (l *ledger) issue(key string) (string, int) {
+// issue makes a new opaque token and returns it with its number.
+func (l *ledger) issue(whose owner) (string, int) {
 	random := make([]byte, 96)
 	_, _ = rand.Read(random)
 	// Google's own may end in dots; a client that trims them would be refused here.
@@ -86,7 +101,7 @@ func (l *ledger) issue(key string) (string, int) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	number := len(l.tokens) + 1
-	l.tokens[value] = &token{number: number, key: key}
+	l.tokens[value] = &token{owner: whose, number: number}
 	return value, number
 }
 
@@ -109,9 +124,9 @@ func (l *ledger) judge(values []string) bearer {
 	case !isBearer || known == nil:
 		return bearer{Kind: "unknown"}
 	case known.revoked:
-		return bearer{Kind: "revoked", Token: known.number, Key: known.key}
+		return bearer{Kind: "revoked", Token: known.number, Key: known.key, Subject: known.subject}
 	default:
-		return bearer{Kind: "token", Token: known.number, Key: known.key}
+		return bearer{Kind: "token", Token: known.number, Key: known.key, Subject: known.subject}
 	}
 }
 

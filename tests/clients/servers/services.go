@@ -38,16 +38,20 @@ func startServices(l *ledger) (map[string]*service, error) {
 	www.Handle("/compute/", gate(l, "compute", instances()))
 	oauth := http.NewServeMux()
 	oauth.Handle("/token", exchange(l))
+	sts := http.NewServeMux()
+	sts.Handle("/v1/token", trade(l))
 	return map[string]*service{
-		"storage.googleapis.com":       serveHTTP(gate(l, "storage", storage.HTTPHandler())),
-		"compute.googleapis.com":       serveHTTP(gate(l, "compute", instances())),
-		"www.googleapis.com":           serveHTTP(www),
-		"oauth2.googleapis.com":        serveHTTP(oauth),
-		"fleetengine.googleapis.com":   serveHTTP(gate(l, "fleetengine", vehicles())),
-		"pubsub.googleapis.com":        startPubsub(l),
-		"bigtable.googleapis.com":      bigtable,
-		"bigtableadmin.googleapis.com": bigtable,
-		unroutedHost:                   serveHTTP(plain(l)),
+		"storage.googleapis.com":        serveHTTP(gate(l, "storage", storage.HTTPHandler())),
+		"compute.googleapis.com":        serveHTTP(gate(l, "compute", instances())),
+		"www.googleapis.com":            serveHTTP(www),
+		"oauth2.googleapis.com":         serveHTTP(oauth),
+		"sts.googleapis.com":            serveHTTP(sts),
+		"iamcredentials.googleapis.com": serveHTTP(impersonate(l)),
+		"fleetengine.googleapis.com":    serveHTTP(gate(l, "fleetengine", vehicles())),
+		"pubsub.googleapis.com":         startPubsub(l),
+		"bigtable.googleapis.com":       bigtable,
+		"bigtableadmin.googleapis.com":  bigtable,
+		unroutedHost:                    serveHTTP(plain(l)),
 	}, nil
 }
 

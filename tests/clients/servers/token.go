@@ -39,7 +39,7 @@ func exchange(l *ledger) http.Handler {
 			line.Refused, line.Reason = true, err.Error()
 			status, body = http.StatusBadRequest, map[string]any{"error": "invalid_grant", "error_description": err.Error()}
 		default:
-			value, number := l.issue(signer)
+			value, number := l.issue(owner{key: signer})
 			line.Issued, line.Key = number, signer
 			body = map[string]any{"access_token": value, "expires_in": l.life(), "token_type": "Bearer"}
 		}
