@@ -1,6 +1,6 @@
 """The cells, in the order in which they are played on one cluster. Each takes the world and returns what to print."""
 
-from cells import admission, batch, lifetime, newcomer, offline, release, traffic, webhook
+from cells import admission, batch, federation, lifetime, newcomer, offline, release, traffic, webhook
 
 TABLE = {
     "first": traffic.first,
@@ -22,4 +22,8 @@ TABLE = {
     # It takes the chart away first.
     "first-request": newcomer.first_request,
     "kustomize": newcomer.kustomize,
+    # It has a sidecar of its own writing.
+    "federation": federation.federation,
 }
+# Played only where named: a kubelet renews no token within eight minutes.
+LONG = {"renewed": federation.renewed}
