@@ -13,10 +13,11 @@ UNROUTED = "plain.example.com"
 class Google:
     """Starts the servers; leaving the `with` block ends them."""
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, *more):
         self.errors = (folder / "servers.log").open("w")
+        command = [binary, "-directory", folder, *more]
         self.process = subprocess.Popen(
-            [binary, "-directory", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
         )
         line = self.process.stdout.readline()
         if not line:

@@ -12,12 +12,8 @@ import (
 	"time"
 )
 
-const (
-	// placeholderMark is in every placeholder of bearerd; a server must never see it.
-	placeholderMark = "bearerd-placeholder"
-	// logLimit bounds the log in memory; a run writes some hundreds of lines.
-	logLimit = 20000
-)
+// placeholderMark is in every placeholder of bearerd; a server must never see it.
+const placeholderMark = "bearerd-placeholder"
 
 // key is a service-account key whose assertions the token endpoint accepts.
 type key struct {
@@ -80,14 +76,17 @@ type ledger struct {
 	// providers, by their audience, and bindings are for the tokens of clusters.
 	providers map[string]provider
 	bindings  map[binding]bool
-	lines     *json.Encoder
+	// most bounds the log in memory.
+	most  int
+	lines *json.Encoder
 }
 
-func newLedger(lines io.Writer) *ledger {
+func newLedger(lines io.Writer, most int) *ledger {
 	return &ledger{
 		tokens:    map[string]*token{},
 		providers: map[string]provider{},
 		bindings:  map[binding]bool{},
+		most:      most,
 		lines:     json.NewEncoder(lines),
 	}
 }
@@ -134,7 +133,7 @@ func (l *ledger) judge(values []string) bearer {
 func (l *ledger) note(line entry) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
-	if len(l.entries) == logLimit {
+	if len(l.entries) == l.most {
 		panic("the log is full: some client repeats itself without end")
 	}
 	line.Sequence = len(l.entries) + 1

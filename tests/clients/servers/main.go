@@ -28,6 +28,7 @@ type started struct {
 type options struct {
 	directory, tls, control string
 	stay                    bool
+	most                    int
 }
 
 func main() {
@@ -37,6 +38,8 @@ func main() {
 	flag.StringVar(&told.tls, "tls", "127.0.0.1:0", "where the services listen")
 	flag.StringVar(&told.control, "control", "127.0.0.1:0", "where the control port listens")
 	flag.BoolVar(&told.stay, "stay", false, "do not end with standard input")
+	// A run of clients writes some hundreds of lines.
+	flag.IntVar(&told.most, "most", 20_000, "after how many requests to end: some client repeats itself without end")
 	flag.Parse()
 	if told.directory == "" {
 		log.Fatal("-directory is required")
@@ -57,7 +60,7 @@ func run(told options) error {
 	if err != nil {
 		return err
 	}
-	ledger := newLedger(requests)
+	ledger := newLedger(requests, told.most)
 	services, err := startServices(ledger)
 	if err != nil {
 		return err
