@@ -50,7 +50,8 @@ def slow(world, full):
     before, control, good = (statistics.median(one["p99"] for one in some) for some in rounds)
     failures = sum(one["failures"] for some in rounds for one in some)
     told.append(f"99th percentile of a good client {good} ms, {control} with another attacked, {before} with none")
-    if failures or good > 1.2 * control + NOISE:
+    # Where others keep the machine busy, the quiet rounds are no quicker.
+    if failures or good > 1.2 * max(before, control) + NOISE:
         raise Red(f"{failures} failures; {told[-1]}; {beside}")
     return f"{count} of each: {', '.join(told)}; {sum(one['requests'] for one in beside)} requests beside them, 0 failures"
 
