@@ -61,7 +61,7 @@ vocabulary! {
     "endpoint." Sidecar "listen=14200 upstream=pubsub.googleapis.com" "a local port that is one API";
     "metadata" Sidecar "placeholder" "what the metadata server hands out: off, placeholder or token";
     "credentials" Injector "secret" "where credentials come from: secret, federation or workload-identity";
-    "service-account" Injector "app@project.iam.gserviceaccount.com" "the account to impersonate";
+    "service-account" Sidecar "app@project.iam.gserviceaccount.com" "the account to impersonate";
     "containers" Injector "app" "only these containers get the environment";
     "skip-containers" Injector "logger" "these containers do not get the environment";
     "log-level" Sidecar "info" "how much is logged: error, warn, info, debug or trace";
@@ -124,8 +124,7 @@ fn entry(name: &str, value: &str, place: &Place, found: &mut Annotations, report
     {
         shape.insert(place.path.clone(), value.trim().to_owned());
     }
-    let applies = annotation.reader == Reader::Sidecar || annotation.name == "service-account";
-    if !applies {
+    if annotation.reader != Reader::Sidecar {
         return;
     }
     if value.trim().is_empty() {
@@ -177,7 +176,7 @@ fn apply(annotation: &Annotation, suffix: &str, cursor: &Cursor<'_>, found: &mut
         "log-level" => found.log_level = cursor.parse(report, value::log_level),
         "wait-for" => found.wait_for = cursor.parse(report, value::wait_for),
         "service-account" => {
-            found.service_account = cursor.parse(report, value::account).map(|value| Placed { value, place });
+            found.service_account = cursor.parse(report, value::service_account).map(|value| Placed { value, place });
         }
         _ => {}
     }

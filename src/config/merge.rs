@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Flags,
+    Flags, account,
     annotations::Annotations,
     file::{File, LISTENERS, MOST_ENDPOINTS, MOST_ROUTES, Placed, PlacedRoute, default_allow},
     mqtt,
@@ -26,9 +26,12 @@ pub(super) struct Reports<'a> {
 /// Joins the three, later ones winning. The result counts only if no report has a problem.
 pub(super) fn merge(file: File, annotations: Annotations, flags: &Flags, reports: &mut Reports<'_>) -> Settings {
     let allow = allow(&file, flags, reports.flags);
-    let credentials = credentials(&file, &annotations, flags.key.as_ref(), reports.file);
+    let mut credentials = credentials(&file, &annotations, flags.key.as_ref(), reports.file);
+    let accounts = account::allowed(flags, reports.flags);
+    if let Some(account) = &annotations.service_account {
+        account::apply(account, &accounts, &mut credentials, reports.annotations);
+    }
     let routes = routes(&file, &annotations, &credentials, &allow, reports);
-    service_account(&annotations, flags, reports);
     mqtt::check(&file, flags, &credentials, &allow, reports.file);
     ports(&file, &annotations, reports);
     endpoints(&file, &annotations, &allow, reports);
@@ -68,7 +71,7 @@ fn flag<T>(
     parse(text?).map_err(|error| report.problem(&flag_place(name), error)).ok()
 }
 
-fn flag_place(name: &str) -> Place {
+pub(super) fn flag_place(name: &str) -> Place {
     Place { at: None, path: name.to_owned() }
 }
 
@@ -106,8 +109,8 @@ fn credentials(file: &File, annotations: &Annotations, key: Option<&PathBuf>, re
         }
     }
     if let Some(chosen) = &annotations.scopes
-        && let Some(Kind::ServiceAccountKey { scopes, .. }) =
-            credentials.get_mut(named.unwrap_or_default()).map(|credential| &mut credential.kind)
+        && let Some(scopes) =
+            credentials.get_mut(named.unwrap_or_default()).and_then(|credential| credential.kind.scopes_mut())
     {
         scopes.clone_from(chosen);
     }
@@ -289,23 +292,6 @@ fn warn_unreachable(routes: &[PlacedRoute], report: &mut Report) {
             let name = &earlier.route.name;
             report.warning(&later.place, format!("never reached: the route '{name}' before it has all of its hosts"));
         }
-    }
-}
-
-fn service_account(annotations: &Annotations, flags: &Flags, reports: &mut Reports<'_>) {
-    let listed = flags.allow_accounts.iter().flat_map(|list| list.split(',')).map(str::trim);
-    let mut accounts = Vec::new();
-    for text in listed.filter(|text| !text.is_empty()) {
-        match value::account(text) {
-            Ok(account) => accounts.push(account),
-            Err(error) => reports.flags.problem(&flag_place("--allow-accounts"), error),
-        }
-    }
-    if let Some(account) = &annotations.service_account
-        && !accounts.is_empty()
-        && !accounts.contains(&account.value)
-    {
-        reports.annotations.problem(&account.place, format!("not an allowed account, want {}", accounts.join(" or ")));
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+mod account;
 mod annotations;
 mod changes;
 mod credential;

@@ -229,6 +229,18 @@ impl Kind {
         }
     }
 
+    /// The same, to be changed.
+    pub fn scopes_mut(&mut self) -> Option<&mut Vec<String>> {
+        match self {
+            Self::ServiceAccountKey { scopes, .. }
+            | Self::ExternalAccount { scopes, .. }
+            | Self::MetadataServer { scopes }
+            | Self::AuthorizedUser { scopes, .. } => Some(scopes),
+            Self::Impersonation { impersonated, .. } => Some(&mut impersonated.scopes),
+            Self::SignedJwt { .. } | Self::Downscoped { .. } => None,
+        }
+    }
+
     /// The credential that it is derived from, where it is.
     pub fn source(&self) -> Option<&CredentialName> {
         match self {

@@ -167,7 +167,6 @@ fn injector(name: &str, value: &str, choice: &mut Choice) -> Result<(), String> 
         "secret-key" => value.clone_into(&mut settings.secret_key),
         "mode" => return only("proxy"),
         "credentials" => return only("secret"),
-        "service-account" => return Err("not in this version, want it left out".to_owned()),
         "containers" => choice.only = names(),
         "skip-containers" => choice.skip = names(),
         "no-proxy" => {

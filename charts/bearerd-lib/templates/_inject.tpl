@@ -125,7 +125,6 @@ resources:
 - secret-key
 - mode
 - credentials
-- service-account
 - containers
 - skip-containers
 - cpu-request

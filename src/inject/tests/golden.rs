@@ -58,5 +58,5 @@ fn one_of_the_pods_has_every_annotation_that_is_served() {
         all.keys().any(|known| *known == key || name.ends_with('.') && known.starts_with(&key))
     };
     let missing: Vec<&str> = ANNOTATIONS.iter().map(|known| known.name).filter(|name| !has(name)).collect();
-    assert_eq!(missing, ["service-account", "status", "injected"]);
+    assert_eq!(missing, ["status", "injected"]);
 }
