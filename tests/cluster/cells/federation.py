@@ -28,7 +28,7 @@ def federation(world):
     refused(world, pod, "invalid_signature")
     trust(world, identity)
     refused(world, pod, "permission_denied")
-    if world.google.seen(mark, "storage"):
+    if world.google.seen(mark, "storage", key=account):
         raise Red("a request went out before there was a token")
     bind(world, identity, account, subject)
     until("a token", lambda: credential(world, pod)["state"] == "valid", 90)
@@ -38,8 +38,8 @@ def federation(world):
     # The application asks once a minute, and at its start.
     end(world, "pod", pod["metadata"]["name"], "federated")
     pod = world.kube.running("federated", "app")[0]
-    line = world.google.await_seen(mark, "storage", authorization="token")[0]
-    if (line["key"], line["subject"]) != (account, subject):
+    line = world.google.await_seen(mark, "storage", authorization="token", key=account)[0]
+    if line["subject"] != subject:
         raise Red(f"the token was another's: {line}")
     searched = nothing_shown(world, pod)
     end(world, "deployment", "app", "federated")
