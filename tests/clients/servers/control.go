@@ -29,11 +29,15 @@ func controlHandler(l *ledger, ca string) http.Handler {
 	mux.HandleFunc("DELETE /keys/{id}", func(answer http.ResponseWriter, request *http.Request) {
 		done(answer, l.remove(request.PathValue("id")))
 	})
-	mux.HandleFunc("POST /providers", func(answer http.ResponseWriter, request *http.Request) {
-		done(answer, l.trust(request))
+	mux.HandleFunc("POST /federation", func(answer http.ResponseWriter, request *http.Request) {
+		done(answer, l.federate(request))
 	})
-	mux.HandleFunc("POST /bindings", func(answer http.ResponseWriter, request *http.Request) {
-		done(answer, l.bind(request))
+	mux.HandleFunc("POST /ahead/{duration}", func(answer http.ResponseWriter, request *http.Request) {
+		ahead, err := time.ParseDuration(request.PathValue("duration"))
+		l.mutex.Lock()
+		defer l.mutex.Unlock()
+		l.ahead = ahead
+		done(answer, err)
 	})
 	mux.HandleFunc("POST /delay/{duration}", func(answer http.ResponseWriter, request *http.Request) {
 		delay, err := time.ParseDuration(request.PathValue("duration"))
@@ -98,27 +102,15 @@ func (l *ledger) register(request *http.Request) error {
 	return nil
 }
 
-// trust takes what a pool knows of a cluster, in place of what it knew.
-func (l *ledger) trust(request *http.Request) error {
-	var told provider
+// federate takes what Google knows of clusters, in place of what it knew.
+func (l *ledger) federate(request *http.Request) error {
+	var told federation
 	if err := json.NewDecoder(request.Body).Decode(&told); err != nil {
 		return err
 	}
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
-	l.providers[told.Audience] = told
-	return nil
-}
-
-// bind lets a principal act as an account.
-func (l *ledger) bind(request *http.Request) error {
-	var told binding
-	if err := json.NewDecoder(request.Body).Decode(&told); err != nil {
-		return err
-	}
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	l.bindings[told] = true
+	l.federation = told
 	return nil
 }
 

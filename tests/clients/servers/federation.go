@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,37 +21,44 @@ const (
 	longestImpersonation = time.Hour
 )
 
+// federation is all that Google knows of clusters, told as a whole.
+type federation struct {
+	Providers []provider `json:"providers"`
+	// Accounts that may be impersonated, each with the principals that have a binding on it.
+	Accounts map[string][]string `json:"accounts"`
+}
+
 // provider is what a workload identity pool knows of a cluster. Its keys are those that the cluster publishes.
 type provider struct {
 	Audience string             `json:"audience"`
 	Issuer   string             `json:"issuer"`
 	Keys     jose.JSONWebKeySet `json:"keys"`
+	// Allowed are the audiences of its tokens; none = its own name.
+	Allowed []string `json:"allowedAudiences"`
+	// Only stands for an attribute condition: no other subject is let in. Empty = all are.
+	Only string `json:"onlySubject"`
 }
 
-// binding lets a principal act as an account.
-type binding struct {
-	Account   string `json:"account"`
-	Principal string `json:"principal"`
-}
-
-// refusal is OAuth's: a code and words for people.
+// refusal is OAuth's: a code and words for people. The words are Google's, since some of them are all by which two
+// refusals of one code can be told apart.
 type refusal struct{ code, words string }
 
-func (r refusal) Error() string { return r.code + ": " + r.words }
+func refuse(code, words string, values ...any) *refusal {
+	return &refusal{code, fmt.Sprintf(words, values...)}
+}
 
 // shown is a cluster's token that was verified: whose it is, here and for Google, and which one.
 type shown struct{ subject, principal, id string }
 
-// trade is the Security Token Service: RFC 8693, and only tokens of registered clusters are taken.
+// trade is the Security Token Service: RFC 8693, and only tokens of clusters that it knows are taken.
 func trade(l *ledger) http.Handler {
 	return http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
 		line := httpEntry("sts", request)
 		line.bearer = l.judge(request.Header.Values("Authorization"))
-		told, err := l.verify(request)
-		var refused refusal
+		told, refused := l.verify(request)
 		status, body := http.StatusOK, map[string]any{}
-		if errors.As(err, &refused) {
-			line.Refused, line.Reason = true, err.Error()
+		if refused != nil {
+			line.Refused, line.Reason = true, refused.code+": "+refused.words
 			status, body = http.StatusBadRequest, map[string]any{"error": refused.code, "error_description": refused.words}
 		} else {
 			value, number := l.issue(owner{key: told.principal, subject: told.subject})
@@ -64,39 +72,45 @@ func trade(l *ledger) http.Handler {
 	})
 }
 
-// verify says whose the subject token of a request is; any error is a refusal.
-func (l *ledger) verify(request *http.Request) (shown, error) {
+// verify says whose the subject token of a request is, or why it is refused.
+func (l *ledger) verify(request *http.Request) (shown, *refusal) {
 	if request.Method != http.MethodPost {
-		return shown{}, refusal{"invalid_request", "only POST"}
+		return shown{}, refuse("invalid_request", "only POST")
 	}
 	for name, wanted := range map[string]string{
 		"grant_type": tradeGrant, "requested_token_type": accessToken, "subject_token_type": subjectJWT,
 	} {
 		if got := request.PostFormValue(name); got != wanted {
-			return shown{}, refusal{"invalid_request", fmt.Sprintf("the %s is %q", name, got)}
+			return shown{}, refuse("invalid_request", "the %s is %q", name, got)
 		}
 	}
 	if request.PostFormValue("scope") == "" {
-		return shown{}, refusal{"invalid_scope", "the scope is empty"}
+		return shown{}, refuse("invalid_scope", "the scope is empty")
 	}
 	audience := request.PostFormValue("audience")
 	l.mutex.Lock()
-	known, isKnown := l.providers[audience]
+	providers, now := l.federation.Providers, time.Now().Add(l.ahead)
 	l.mutex.Unlock()
-	if !isKnown {
-		return shown{}, refusal{"invalid_target", `no provider of that "audience", or it is disabled`}
+	at := slices.IndexFunc(providers, func(known provider) bool { return known.Audience == audience })
+	if at < 0 {
+		return shown{}, refuse("invalid_target", `The target service indicated by the "audience" parameters is invalid. `+
+			"This might either be because the pool or provider is disabled or deleted or because it doesn't exist.")
 	}
-	claims, err := known.claims(request.PostFormValue("subject_token"))
-	if err != nil {
-		return shown{}, err
+	claims, refused := providers[at].claims(request.PostFormValue("subject_token"), now)
+	if refused != nil {
+		return shown{}, refused
 	}
 	pool, _, _ := strings.Cut(strings.TrimPrefix(audience, "//"), "/providers/")
 	return shown{claims.Subject, "principal://" + pool + "/subject/" + claims.Subject, claims.ID}, nil
 }
 
-// claims are those of a token that the cluster signed for this provider. The words of refusals begin as Google's do,
-// since that is all by which they can be told apart.
-func (p provider) claims(token string) (jwt.RegisteredClaims, error) {
+// claims are those of a token that the cluster signed for this provider. Stricter than Google's, which takes tokens for
+// a minute beyond their end.
+func (p provider) claims(token string, now time.Time) (jwt.RegisteredClaims, *refusal) {
+	allowed := p.Allowed
+	if len(allowed) == 0 {
+		allowed = []string{"https:" + p.Audience, p.Audience}
+	}
 	var claims jwt.RegisteredClaims
 	_, err := jwt.ParseWithClaims(token, &claims, func(parsed *jwt.Token) (any, error) {
 		kid, _ := parsed.Header["kid"].(string)
@@ -105,25 +119,33 @@ func (p provider) claims(token string) (jwt.RegisteredClaims, error) {
 		}
 		return nil, errors.New("the provider has no key of that name")
 	},
-		jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithIssuer(p.Issuer), jwt.WithAudience("https:"+p.Audience),
-		jwt.WithExpirationRequired())
-	words := map[error]string{
-		jwt.ErrTokenInvalidIssuer:   "The issuer in ID Token does not match the expected ones.",
-		jwt.ErrTokenInvalidAudience: "The audience in ID Token does not match the expected audience.",
-		jwt.ErrTokenExpired:         "ID Token is stale to sign-in.",
-	}
-	for kind, said := range words {
-		if errors.Is(err, kind) {
-			return claims, refusal{"invalid_grant", said}
-		}
-	}
-	if err != nil {
-		return claims, refusal{"invalid_grant", "Invalid JWT signature."}
-	}
-	if claims.Subject == "" {
-		return claims, refusal{"invalid_grant", "The mapped attribute google.subject is empty."}
+		jwt.WithValidMethods([]string{"RS256", "ES256"}), jwt.WithIssuer(p.Issuer), jwt.WithAudience(allowed...),
+		jwt.WithExpirationRequired(), jwt.WithTimeFunc(func() time.Time { return now }))
+	switch {
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
+		return claims, refuse("invalid_grant", "The issuer in ID Token %s does not match the expected ones: %s",
+			claims.Issuer, p.Issuer)
+	case errors.Is(err, jwt.ErrTokenInvalidAudience):
+		return claims, refuse("invalid_grant", "The audience in ID Token %s does not match the expected audience.",
+			claims.Audience)
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return claims, refuse("invalid_grant", "ID Token issued at %s is stale to sign-in.", seconds(claims.IssuedAt))
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return claims, refuse("invalid_grant", "Unable to verify the ID Token signature.")
+	case err != nil:
+		// So it says for a key that it does not know, whether the keys were fetched or given to it.
+		return claims, refuse("invalid_grant", "Error connecting to the given credential's issuer.")
+	case p.Only != "" && p.Only != claims.Subject:
+		return claims, refuse("unauthorized_client", "The given credential is rejected by the attribute condition.")
 	}
 	return claims, nil
+}
+
+func seconds(date *jwt.NumericDate) string {
+	if date == nil {
+		return "null"
+	}
+	return fmt.Sprint(date.Unix())
 }
 
 // impersonate is generateAccessToken, for principals that have a binding.
@@ -133,23 +155,28 @@ func impersonate(l *ledger) http.Handler {
 		line := httpEntry("iamcredentials", request)
 		line.bearer = l.judge(request.Header.Values("Authorization"))
 		account, method, _ := strings.Cut(request.PathValue("called"), ":")
+		l.mutex.Lock()
+		bound, exists := l.federation.Accounts[account]
+		l.mutex.Unlock()
 		lifetime, err := lifetimeOf(request)
-		status, words := 0, ""
+		code, status, words := 0, "", ""
 		switch {
 		case line.Kind != "token":
-			status, words = http.StatusUnauthorized, "UNAUTHENTICATED"
+			code, status, words = http.StatusUnauthorized, "UNAUTHENTICATED", "Request had invalid authentication credentials."
 		case method != "generateAccessToken":
-			status, words = http.StatusNotFound, "NOT_FOUND"
-		case !l.isBound(account, line.Key):
-			status, words = http.StatusForbidden, "PERMISSION_DENIED"
+			code, status, words = http.StatusNotFound, "NOT_FOUND", "Method not found."
+		case !exists:
+			code, status, words = http.StatusNotFound, "NOT_FOUND", "Not found; Gaia id not found for email "+account
+		case !slices.Contains(bound, line.Key):
+			code, status = http.StatusForbidden, "PERMISSION_DENIED"
+			words = "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist)."
 		case err != nil:
-			status, words = http.StatusBadRequest, "INVALID_ARGUMENT"
+			code, status, words = http.StatusBadRequest, "INVALID_ARGUMENT", err.Error()
 		}
-		if status != 0 {
-			line.Refused, line.Reason = true, words
+		if code != 0 {
+			line.Refused, line.Reason = true, status
 			l.note(line)
-			write(answer, status, map[string]any{"error": map[string]any{
-				"code": status, "status": words, "message": "not for this caller"}})
+			write(answer, code, map[string]any{"error": map[string]any{"code": code, "status": status, "message": words}})
 			return
 		}
 		value, number := l.issue(owner{key: account, subject: line.Subject})
@@ -175,10 +202,4 @@ func lifetimeOf(request *http.Request) (time.Duration, error) {
 		err = errors.New("a scope and a lifetime of an hour at most are required")
 	}
 	return lifetime, err
-}
-
-func (l *ledger) isBound(account, principal string) bool {
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	return l.bindings[binding{account, principal}]
 }

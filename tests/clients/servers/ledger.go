@@ -73,22 +73,16 @@ type ledger struct {
 	lifetime int
 	// delay is how long an API of plain HTTP takes for its answer.
 	delay time.Duration
-	// providers, by their audience, and bindings are for the tokens of clusters.
-	providers map[string]provider
-	bindings  map[binding]bool
+	// federation is for the tokens of clusters; ahead is what is added to the time that those are judged by.
+	federation federation
+	ahead      time.Duration
 	// most bounds the log in memory.
 	most  int
 	lines *json.Encoder
 }
 
 func newLedger(lines io.Writer, most int) *ledger {
-	return &ledger{
-		tokens:    map[string]*token{},
-		providers: map[string]provider{},
-		bindings:  map[binding]bool{},
-		most:      most,
-		lines:     json.NewEncoder(lines),
-	}
+	return &ledger{tokens: map[string]*token{}, most: most, lines: json.NewEncoder(lines)}
 }
 
 // issue makes a new opaque token and returns it with its number.
