@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 
 from rig.plane import ADDRESS, NODE
+from rig.processes import LIMIT
 from rig.wait import until
 
 SOCKET = "/run/containerd-cluster.sock"
@@ -119,6 +120,13 @@ class Node:
             "node-ip": ADDRESS,
         }
         self.processes.start("kubelet", self.programs / "kubelet", *(f"--{name}={value}" for name, value in told.items()))
+
+    def restart_kubelet(self):
+        """As an upgrade of the node does; pods run on meanwhile."""
+        kubelet = self.processes.running.pop("kubelet")
+        kubelet.terminate()
+        kubelet.wait(LIMIT)
+        self.start_kubelet()
 
     def ready(self):
         until("node that is ready", self.is_ready)
