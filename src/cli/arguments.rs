@@ -46,6 +46,12 @@ pub(super) struct SourceArgs {
     /// The only accounts that annotations may choose from (comma-separated, repeatable)
     #[arg(long, value_name = "ACCOUNTS", value_delimiter = ',')]
     pub(super) allow_accounts: Vec<String>,
+    /// Scopes that annotations may choose beside those of the credential (comma-separated, repeatable)
+    #[arg(long, value_name = "SCOPES", value_delimiter = ',')]
+    pub(super) allow_scopes: Vec<String>,
+    /// Annotations may have the metadata server hand out the real token
+    #[arg(long)]
+    pub(super) allow_metadata_token: bool,
 }
 
 /// How much is logged.
@@ -299,6 +305,8 @@ impl SourceArgs {
                 key: self.key.clone(),
                 allow_hosts: self.allow_hosts.clone(),
                 allow_accounts: self.allow_accounts.clone(),
+                allow_scopes: self.allow_scopes.clone(),
+                allow_metadata_token: self.allow_metadata_token,
                 log_level: None,
                 wait_for: None,
             },

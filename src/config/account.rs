@@ -1,6 +1,6 @@
 //! The account that an annotation names, in place of the mounted credential's own.
 
-use super::{Flags, file::Placed, merge::flag_place, problem::Report, settings::CLOUD_PLATFORM, value};
+use super::{file::Placed, problem::Report, settings::CLOUD_PLATFORM};
 use crate::{
     credential::{CredentialName, Impersonated, Kind, Spec},
     policy::DEFAULT_CREDENTIAL,
@@ -56,16 +56,6 @@ fn beyond(allowed: &[String]) -> String {
         }
         _ => format!("not an allowed account, want {}", allowed.join(" or ")),
     }
-}
-
-/// The accounts that annotations may name.
-pub(super) fn allowed(flags: &Flags, report: &mut Report) -> Vec<String> {
-    let listed = flags.allow_accounts.iter().flat_map(|list| list.split(',')).map(str::trim);
-    let read = |text: &str| {
-        let refused = |error| report.problem(&flag_place("--allow-accounts"), error);
-        value::service_account(text).map_err(refused).ok()
-    };
-    listed.filter(|text| !text.is_empty()).filter_map(read).collect()
 }
 
 /// Of the tokens: all that Google gives without an organisation's leave.

@@ -79,7 +79,7 @@ vocabulary! {
 /// What annotations say, as far as the sidecar acts on it. `None` = nothing.
 #[derive(Debug, Default)]
 pub(super) struct Annotations {
-    pub(super) scopes: Option<Vec<String>>,
+    pub(super) scopes: Vec<Placed<String>>,
     pub(super) hosts: Option<Vec<Placed<HostPattern>>>,
     pub(super) routes: Vec<PlacedRoute>,
     pub(super) endpoints: Vec<Placed<EndpointSettings>>,
@@ -148,14 +148,11 @@ fn apply(annotation: &Annotation, suffix: &str, cursor: &Cursor<'_>, found: &mut
     match annotation.name {
         "scopes" => {
             let items = cursor.items(MOST_SCOPES, report);
-            found.scopes = Some(items.iter().filter_map(|item| item.parse(report, value::scope)).collect());
+            found.scopes = items.iter().filter_map(|item| placed(item, report, value::scope)).collect();
         }
         "hosts" => {
             let items = cursor.items(MOST_HOSTS, report);
-            let host = |item: &Cursor<'_>, report: &mut Report| {
-                item.parse(report, value::pattern).map(|value| Placed { value, place: item.place() })
-            };
-            found.hosts = Some(items.iter().filter_map(|item| host(item, report)).collect());
+            found.hosts = Some(items.iter().filter_map(|item| placed(item, report, value::pattern)).collect());
         }
         "route." => match value::name(suffix) {
             Ok(name) => {
@@ -170,16 +167,20 @@ fn apply(annotation: &Annotation, suffix: &str, cursor: &Cursor<'_>, found: &mut
             }
             found.endpoints.extend(file::endpoint(cursor, report));
         }
-        "metadata" => {
-            found.metadata = cursor.parse(report, value::metadata_mode).map(|value| Placed { value, place });
-        }
+        "metadata" => found.metadata = placed(cursor, report, value::metadata_mode),
         "log-level" => found.log_level = cursor.parse(report, value::log_level),
         "wait-for" => found.wait_for = cursor.parse(report, value::wait_for),
-        "service-account" => {
-            found.service_account = cursor.parse(report, value::service_account).map(|value| Placed { value, place });
-        }
+        "service-account" => found.service_account = placed(cursor, report, value::service_account),
         _ => {}
     }
+}
+
+fn placed<T>(
+    cursor: &Cursor<'_>,
+    report: &mut Report,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Option<Placed<T>> {
+    cursor.parse(report, parse).map(|value| Placed { value, place: cursor.place() })
 }
 
 /// The annotation of that name, and the user's part of it.

@@ -58,6 +58,7 @@ pub(super) struct PlacedRoute {
     pub(super) hosts: Vec<Place>,
     pub(super) credential: Place,
     pub(super) token: Place,
+    pub(super) header: Place,
 }
 
 /// Reads the whole file.
@@ -152,8 +153,7 @@ pub(super) fn route(name: String, fields: &Fields<'_>, report: &mut Report) -> O
         }
     }
     let default = Route::google_apis(hosts);
-    let credential_place = fields.optional("credential").map_or_else(|| fields.place.clone(), Cursor::place);
-    let token_place = fields.optional("token").map_or_else(|| fields.place.clone(), Cursor::place);
+    let place_of = |name| fields.optional(name).map_or_else(|| fields.place.clone(), Cursor::place);
     let optional_audience = |text: &str| if text.is_empty() { Ok(None) } else { value::audience(text).map(Some) };
     let route = Route {
         name,
@@ -178,8 +178,9 @@ pub(super) fn route(name: String, fields: &Fields<'_>, report: &mut Report) -> O
         route,
         place: fields.place.clone(),
         hosts: places,
-        credential: credential_place,
-        token: token_place,
+        credential: place_of("credential"),
+        token: place_of("token"),
+        header: place_of("header"),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Flags, account,
+    Flags, account, annotated,
     annotations::Annotations,
     file::{File, LISTENERS, MOST_ENDPOINTS, MOST_ROUTES, Placed, PlacedRoute, default_allow},
     mqtt,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     credential::{CredentialName, Kind, Spec, Want},
-    policy::{Action, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, HostPattern, Route, TokenKind, Unmatched},
+    policy::{Action, DEFAULT_CREDENTIAL, HostPattern, Route, Unmatched},
 };
 
 /// The reports of the three sources.
@@ -26,8 +26,10 @@ pub(super) struct Reports<'a> {
 /// Joins the three, later ones winning. The result counts only if no report has a problem.
 pub(super) fn merge(file: File, annotations: Annotations, flags: &Flags, reports: &mut Reports<'_>) -> Settings {
     let allow = allow(&file, flags, reports.flags);
-    let mut credentials = credentials(&file, &annotations, flags.key.as_ref(), reports.file);
-    let accounts = account::allowed(flags, reports.flags);
+    let mut credentials = credentials(&file, flags.key.as_ref(), reports.file);
+    let scopes = flag_list(&flags.allow_scopes, "--allow-scopes", value::scope, reports.flags);
+    annotated::scopes(&annotations.scopes, &scopes, &mut credentials, reports.annotations);
+    let accounts = flag_list(&flags.allow_accounts, "--allow-accounts", value::service_account, reports.flags);
     if let Some(account) = &annotations.service_account {
         account::apply(account, &accounts, &mut credentials, reports.annotations);
     }
@@ -38,6 +40,7 @@ pub(super) fn merge(file: File, annotations: Annotations, flags: &Flags, reports
     let door_is_open = file.listeners.token_api.is_some();
     let tokens = token_entry::resolve(&file.tokens, &credentials, door_is_open, reports.file);
     let intercepts = file.listeners.intercepts();
+    annotated::metadata(&annotations, &file, flags.allow_metadata_token, reports.annotations);
     let metadata = metadata(&file, &annotations, intercepts, reports);
     let default = Settings::default();
     let wait_for = flag(flags.wait_for.as_deref(), "--wait-for", value::wait_for, reports.flags);
@@ -71,20 +74,24 @@ fn flag<T>(
     parse(text?).map_err(|error| report.problem(&flag_place(name), error)).ok()
 }
 
-pub(super) fn flag_place(name: &str) -> Place {
+fn flag_place(name: &str) -> Place {
     Place { at: None, path: name.to_owned() }
+}
+
+/// The values of a flag that takes comma-separated lists.
+fn flag_list<T>(
+    lists: &[String],
+    name: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+    report: &mut Report,
+) -> Vec<T> {
+    let texts = lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|text| !text.is_empty());
+    texts.filter_map(|text| flag(Some(text), name, &parse, report)).collect()
 }
 
 /// The ceiling: the flag, else the file's, else the zone and the file's own hosts.
 fn allow(file: &File, flags: &Flags, report: &mut Report) -> Vec<HostPattern> {
-    let listed = flags.allow_hosts.iter().flat_map(|list| list.split(',')).map(str::trim);
-    let mut allow = Vec::new();
-    for text in listed.filter(|text| !text.is_empty()) {
-        match value::pattern(text) {
-            Ok(pattern) => allow.push(pattern),
-            Err(error) => report.problem(&flag_place("--allow-hosts"), error),
-        }
-    }
+    let allow = flag_list(&flags.allow_hosts, "--allow-hosts", value::pattern, report);
     match () {
         () if !allow.is_empty() => allow,
         () if !file.allow.is_empty() => file.allow.clone(),
@@ -92,7 +99,7 @@ fn allow(file: &File, flags: &Flags, report: &mut Report) -> Vec<HostPattern> {
     }
 }
 
-fn credentials(file: &File, annotations: &Annotations, key: Option<&PathBuf>, report: &mut Report) -> Vec<Spec> {
+fn credentials(file: &File, key: Option<&PathBuf>, report: &mut Report) -> Vec<Spec> {
     let mut credentials = match &file.credentials {
         Some(listed) => {
             distinct(listed.iter().map(|placed| (placed.value.name.as_str(), &placed.place)), "credential", report);
@@ -107,12 +114,6 @@ fn credentials(file: &File, annotations: &Annotations, key: Option<&PathBuf>, re
             Some(at) => set_key(&mut credentials[at], key),
             None => credentials.push(default_credential(key.clone())),
         }
-    }
-    if let Some(chosen) = &annotations.scopes
-        && let Some(scopes) =
-            credentials.get_mut(named.unwrap_or_default()).and_then(|credential| credential.kind.scopes_mut())
-    {
-        scopes.clone_from(chosen);
     }
     credentials
 }
@@ -181,6 +182,7 @@ fn routes(
             hosts: places,
             credential: place.clone(),
             token: place.clone(),
+            header: place.clone(),
         }]
     });
     distinct(listed.iter().map(|placed| (placed.route.name.as_str(), &placed.place)), "route", reports.file);
@@ -188,10 +190,12 @@ fn routes(
         check_route(placed, credentials, allow, reports.file);
     }
     if let Some(hosts) = &annotations.hosts {
-        set_hosts(&mut listed, hosts, allow, reports.annotations);
+        annotated::hosts(&mut listed, hosts, allow, reports.annotations);
     }
+    let in_use = annotated::InUse::new(file, &listed, credentials);
     for placed in &annotations.routes {
         check_route(placed, credentials, allow, reports.annotations);
+        in_use.check(placed, credentials, allow, reports.annotations);
         if listed.iter().any(|other| other.route.name == placed.route.name) {
             reports.annotations.problem(&placed.place, "a route of the file has this name, want another");
         }
@@ -217,7 +221,7 @@ fn routes(
     routes.map(|route| Route { signs_urls: signs(&route), ..route }).collect()
 }
 
-fn covered(host: &HostPattern, allow: &[HostPattern]) -> bool {
+pub(super) fn covered(host: &HostPattern, allow: &[HostPattern]) -> bool {
     allow.iter().any(|pattern| pattern.covers(host))
 }
 
@@ -258,24 +262,6 @@ pub(super) fn check_ceiling(host: &HostPattern, place: &Place, allow: &[HostPatt
             place,
             format!("'{host}' is beyond the hosts a credential may go to (allowed: {})", list.join(", ")),
         );
-    }
-}
-
-/// `bearerd.dev/hosts` is about the default route; a file with routes of its own has no such thing.
-fn set_hosts(listed: &mut [PlacedRoute], hosts: &[Placed<HostPattern>], allow: &[HostPattern], report: &mut Report) {
-    let token = listed.iter().find(|placed| placed.route.name == DEFAULT_ROUTE).map(|placed| placed.route.token);
-    for host in hosts {
-        check_ceiling(&host.value, &host.place, allow, report);
-        if let Err(message) = tokens::sent(&host.value, token.unwrap_or(TokenKind::Access)) {
-            report.problem(&host.place, message);
-        }
-    }
-    match listed.iter_mut().find(|placed| placed.route.name == DEFAULT_ROUTE) {
-        Some(placed) => placed.route.hosts = hosts.iter().map(|host| host.value.clone()).collect(),
-        None => {
-            let place = hosts.first().map(|host| host.place.clone()).unwrap_or_default();
-            report.problem(&place, format!("the file has no route '{DEFAULT_ROUTE}', want route.<name> instead"));
-        }
     }
 }
 

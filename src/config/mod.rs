@@ -14,6 +14,7 @@ use std::{
 };
 
 mod account;
+mod annotated;
 mod annotations;
 mod changes;
 mod credential;
@@ -22,6 +23,7 @@ mod file;
 mod merge;
 mod mqtt;
 mod problem;
+mod scope;
 mod settings;
 mod token_entry;
 mod tokens;
@@ -59,6 +61,10 @@ pub struct Flags {
     pub allow_hosts: Vec<String>,
     /// `--allow-accounts`, each a comma-separated list.
     pub allow_accounts: Vec<String>,
+    /// `--allow-scopes`, each a comma-separated list.
+    pub allow_scopes: Vec<String>,
+    /// `--allow-metadata-token`.
+    pub allow_metadata_token: bool,
     /// `--log-level`.
     pub log_level: Option<String>,
     /// `--wait-for`.

@@ -27,6 +27,13 @@ pub(super) struct PlacedEntry {
     file: Option<(FileSettings, Place)>,
 }
 
+impl PlacedEntry {
+    /// The name of its credential.
+    pub(super) fn credential(&self) -> &str {
+        &self.credential.0
+    }
+}
+
 /// Reads one entry.
 pub(super) fn read(cursor: &Cursor<'_>, report: &mut Report) -> Option<PlacedEntry> {
     let fields = cursor.fields(FIELDS, report);

@@ -211,6 +211,7 @@ fn of_config(settings: &Settings) -> Vec<(String, String)> {
                 "" => "config".to_owned(),
                 "--allow-hosts" => "allowHosts".to_owned(),
                 "--allow-accounts" => "allowAccounts".to_owned(),
+                "--allow-scopes" => "allowScopes".to_owned(),
                 "--log-level" => "logLevel".to_owned(),
                 path => format!("config.{path}"),
             };

@@ -38,6 +38,12 @@ pub struct Settings {
     /// The ceiling of accounts.
     #[serde(default)]
     pub allow_accounts: Vec<String>,
+    /// The ceiling of scopes, beside those of the credential.
+    #[serde(default)]
+    pub allow_scopes: Vec<String>,
+    /// Whether an annotation may choose `metadata: token`.
+    #[serde(default)]
+    pub allow_metadata_token: bool,
     /// A ConfigMap of more roots.
     #[serde(default)]
     pub extra_roots: ExtraRoots,
@@ -150,6 +156,8 @@ impl Settings {
         config::Flags {
             allow_hosts: list(&self.allow_hosts),
             allow_accounts: list(&self.allow_accounts),
+            allow_scopes: list(&self.allow_scopes),
+            allow_metadata_token: self.allow_metadata_token,
             log_level: (!self.log_level.is_empty()).then(|| self.log_level.clone()),
             ..config::Flags::default()
         }
@@ -167,6 +175,8 @@ impl Default for Settings {
             secrets: BTreeMap::new(),
             allow_hosts: default_hosts(),
             allow_accounts: Vec::new(),
+            allow_scopes: Vec::new(),
+            allow_metadata_token: false,
             extra_roots: ExtraRoots::default(),
             config: Map::new(),
             http_proxy: false,
@@ -257,5 +267,14 @@ pub(super) fn is_label(name: &str) -> bool {
 
 pub(super) const ROOTS: &str = "/var/run/bearerd/roots";
 
-pub(super) const NOT_IN_PROFILES: [&str; 7] =
-    ["image", "user", "allowHosts", "allowAccounts", "profiles", "unknownAnnotations", "sharedProcesses"];
+pub(super) const NOT_IN_PROFILES: [&str; 9] = [
+    "image",
+    "user",
+    "allowHosts",
+    "allowAccounts",
+    "allowScopes",
+    "allowMetadataToken",
+    "profiles",
+    "unknownAnnotations",
+    "sharedProcesses",
+];

@@ -42,6 +42,12 @@ fn arguments(settings: &Settings) -> Vec<String> {
     if !settings.allow_accounts.is_empty() {
         out.push(format!("--allow-accounts={}", settings.allow_accounts.join(",")));
     }
+    if !settings.allow_scopes.is_empty() {
+        out.push(format!("--allow-scopes={}", settings.allow_scopes.join(",")));
+    }
+    if settings.allow_metadata_token {
+        out.push("--allow-metadata-token".to_owned());
+    }
     if settings.shared_processes == Strictness::Warn {
         out.push("--shared-processes=warn".to_owned());
     }

@@ -60,6 +60,8 @@ secretKey: ""
 secrets: {}
 allowHosts: ["*.googleapis.com"]
 allowAccounts: []
+allowScopes: []
+allowMetadataToken: false
 extraRoots: {configMap: "", key: ca.crt}
 config: {}
 httpProxy: false

@@ -13,6 +13,12 @@ args:
   {{- with .allowAccounts }}
   - {{ printf "--allow-accounts=%s" (join "," .) | quote }}
   {{- end }}
+  {{- with .allowScopes }}
+  - {{ printf "--allow-scopes=%s" (join "," .) | quote }}
+  {{- end }}
+  {{- if .allowMetadataToken }}
+  - --allow-metadata-token
+  {{- end }}
   {{- if eq .sharedProcesses "warn" }}
   - --shared-processes=warn
   {{- end }}
