@@ -232,8 +232,9 @@ impl Follower {
         is_news
     }
 
-    /// Everything; or, when nothing but the annotations is wrong, the rest with the last good set of them (none at
-    /// the first start): a set of annotations is taken whole or not at all, and takes nothing else with it.
+    /// Everything; or, when nothing but the annotations is wrong, the rest with the last good set of them, and where
+    /// that is good no longer, or there was none, without: a set of annotations is taken whole or not at all, and takes
+    /// nothing else with it. Else it would keep a narrower ceiling from coming into force.
     fn read(&mut self) -> Result<Good, Vec<String>> {
         let Origin { config, annotations, flags } = &self.origin;
         let newest = Sources::read(None, annotations.as_deref(), config::Flags::default());
@@ -259,10 +260,19 @@ impl Follower {
                 }
             }
         };
-        sources.annotations = self.annotations.clone();
+        let Some(last) = self.annotations.clone() else { return without(sources, problems) };
+        sources.annotations = Some(last.clone());
         match load(&sources) {
             Ok((loaded, settings)) => Ok(Good { loaded, settings, ignored: problems }),
-            Err(_) => Err(problems),
+            Err(more) => {
+                let mut ignored = problems;
+                if annotations != Some(last) {
+                    ignored.extend(more.into_iter().map(|problem| format!("the last good ones: {problem}")));
+                }
+                let good = without(sources, ignored)?;
+                self.annotations = None;
+                Ok(good)
+            }
         }
     }
 
@@ -348,6 +358,18 @@ impl Probes {
         if let Some((_, tasks)) = self.served.take() {
             let at_once = crate::shutdown::DrainSettings { linger: Duration::ZERO, ..Default::default() };
             tasks.finish(crate::clock::Clock::system(), at_once).await;
+        }
+    }
+}
+
+/// The rest without annotations, which are wrong; where it is wrong too, both are said.
+fn without(sources: Sources, mut problems: Vec<String>) -> Result<Good, Vec<String>> {
+    match load(&Sources { annotations: None, ..sources }) {
+        Ok((loaded, settings)) => Ok(Good { loaded, settings, ignored: problems }),
+        Err(more) => {
+            let news = more.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>();
+            problems.extend(news);
+            Err(problems)
         }
     }
 }

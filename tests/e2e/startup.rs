@@ -265,6 +265,43 @@ async fn a_bad_first_set_of_annotations_is_ignored_as_a_whole_and_said_and_the_f
 }
 
 #[tokio::test]
+async fn a_narrower_ceiling_comes_into_force_whatever_the_annotations_chose_before() {
+    let pod = Configured::new().await;
+    let elsewhere = "bearerd.dev/hosts=\"pubsub.googleapis.com\"\n";
+    pod.annotate(elsewhere);
+    let (sidecar, follower) = pod.start("listening").await;
+    let follow = follower.follow(&sidecar);
+    let story = async {
+        let hosts = || sidecar.status().routes[0].hosts.clone();
+        let error = || sidecar.status().config.last_error.map(|error| error.message).unwrap_or_default();
+        assert_eq!(hosts(), ["pubsub.googleapis.com"]);
+        let narrow = "allow: {hosts: [storage.googleapis.com]}\n";
+        pod.write_config(narrow);
+        pod.until("the narrower ceiling", || hosts() == ["storage.googleapis.com"]).await;
+        assert!(error().contains("'pubsub.googleapis.com' is beyond"), "{}", error());
+        assert!(!error().contains("the last good ones"), "said once: {}", error());
+        // Back inside, they count again; and when another bad set lies there, both are told.
+        pod.write_config("");
+        pod.until("the annotations in use again", || hosts() == ["pubsub.googleapis.com"] && error().is_empty()).await;
+        pod.annotate("bearerd.dev/scope=\"x\"\n");
+        pod.until("the refusal", || error().contains("unknown annotation 'scope'")).await;
+        assert_eq!(hosts(), ["pubsub.googleapis.com"]);
+        pod.write_config(narrow);
+        pod.until("the narrower ceiling again", || hosts() == ["storage.googleapis.com"]).await;
+        let both = ["unknown annotation 'scope'", "; the last good ones: ", "bearerd.dev/hosts[0]: 'pubsub"];
+        assert!(both.iter().all(|part| error().contains(part)), "{}", error());
+        // A file that is wrong by itself takes nothing away.
+        pod.write_config("unmatched: maybe\n");
+        pod.until("the file's refusal", || error().contains("unmatched")).await;
+        assert_eq!(hosts(), ["storage.googleapis.com"]);
+    };
+    tokio::select! {
+        never = follow => panic!("{never}"),
+        () = story => {}
+    }
+}
+
+#[tokio::test]
 async fn a_changed_annotation_of_the_injectors_is_said_to_wait_for_the_next_pod_until_it_is_back() {
     let pod = Configured::new().await;
     let annotate = |secret: &str, host: &str| {
