@@ -7,6 +7,8 @@ use std::{
     path::Path,
 };
 
+use rustix::fs::OFlags;
+
 /// Makes a directory and those above it.
 ///
 /// # Errors
@@ -72,12 +74,15 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
+/// Looks at one opened file, so that nobody can put another in its place between two looks: no link is followed, and a
+/// pipe that nobody writes to is waited for by nobody.
 fn is_same(path: &Path, bytes: &[u8], mode: u32) -> bool {
-    let Ok(facts) = fs::symlink_metadata(path) else { return false };
-    facts.is_file()
-        && facts.permissions().mode() & 0o777 == mode
-        && facts.len() == bytes.len() as u64
-        && fs::read(path).is_ok_and(|old| old == bytes)
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return false };
+    let Ok(facts) = file.metadata() else { return false };
+    let same_facts = facts.is_file() && facts.permissions().mode() & 0o777 == mode && facts.len() == bytes.len() as u64;
+    let mut old = Vec::with_capacity(bytes.len());
+    same_facts && file.take(facts.len()).read_to_end(&mut old).is_ok() && old == bytes
 }
 
 #[cfg(test)]
@@ -140,6 +145,22 @@ mod tests {
             over.store(true, std::sync::atomic::Ordering::Relaxed);
             reader.join().unwrap();
         });
+    }
+
+    #[test]
+    fn a_link_or_a_pipe_in_the_files_place_is_replaced_and_not_read() {
+        let place = tempfile::tempdir().unwrap();
+        let (path, other) = (place.path().join("a"), place.path().join("other"));
+        fs::write(&other, "same").unwrap();
+        fs::set_permissions(&other, Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert!(replace(place.path(), "a", b"same", 0o600, Keep::AcrossKill).unwrap());
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&path).status().unwrap().success());
+        assert!(!is_same(&path, b"", 0o600));
+        assert!(replace(place.path(), "a", b"same", 0o600, Keep::AcrossKill).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"same");
     }
 
     #[test]

@@ -81,9 +81,14 @@ fn read(pid: u32) -> io::Result<Process> {
     let process = parse(pid, &status).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
     Ok(Process {
         mounts: mounts.map(|link| link.to_string_lossy().into_owned()),
-        groups: fs::read_to_string(folder.join("cgroup")).ok(),
+        groups: fs::read_to_string(folder.join("cgroup")).ok().and_then(told),
         ..process
     })
+}
+
+/// Nothing where there is nothing: two processes without groups are not of one.
+fn told(groups: String) -> Option<String> {
+    Some(groups).filter(|groups| !groups.trim().is_empty())
 }
 
 fn parse(pid: u32, status: &str) -> Option<Process> {
@@ -110,8 +115,8 @@ mod tests {
     type Row = (u32, u32, u32, &'static str, &'static str);
 
     fn process((pid, parent, user, mounts, groups): Row) -> Process {
-        let told = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        Process { pid, parent, user, mounts: told(mounts), groups: told(groups) }
+        let mounts = Some(mounts.to_owned()).filter(|text| !text.is_empty());
+        Process { pid, parent, user, mounts, groups: told(groups.to_owned()) }
     }
 
     #[test]
@@ -129,6 +134,7 @@ mod tests {
             ("a neighbour in the same groups", ME, &[PAUSE, (30, 0, US, "b", "/a")], Some(30)),
             ("nothing known but the user", ME, &[PAUSE, (30, 0, US, "", "")], Some(30)),
             ("nothing known of us either", (20, 0, US, "", ""), &[PAUSE, (30, 0, US, "", "")], Some(30)),
+            ("nothing in the groups", (20, 0, US, "", "\n"), &[PAUSE, (30, 0, US, "", "\n")], Some(30)),
             ("a neighbour's child", ME, &[PAUSE, (30, 0, 0, "", "/b"), (31, 30, US, "b", "/b")], Some(31)),
             ("the first process too", ME, &[(1, 0, US, "p", "/pause")], Some(1)),
         ] {
