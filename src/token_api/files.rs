@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -35,7 +36,11 @@ pub struct Files {
     tasks: Tasks,
     metrics: Arc<Metrics>,
     kept: Mutex<BTreeMap<String, Kept>>,
+    turns: Mutex<BTreeMap<PathBuf, Turn>>,
 }
+
+/// Held by whoever writes a file. A write that hangs goes on after its keeper has ended, and two would share one draft.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// How a file stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,7 +62,7 @@ struct Kept {
 impl Files {
     /// None yet.
     pub fn new(tokens: Tokens, clock: Clock, tasks: Tasks, metrics: Arc<Metrics>) -> Self {
-        Self { supply: Supply { tokens, clock }, tasks, metrics, kept: Mutex::default() }
+        Self { supply: Supply { tokens, clock }, tasks, metrics, kept: Mutex::default(), turns: Mutex::default() }
     }
 
     /// Keeps the files of `entries` from now on, and no others. One that is no longer kept stays where it is: whoever
@@ -82,6 +87,12 @@ impl Files {
         kept.get(entry).map(|kept| kept.status.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
+    fn turn(&self, path: &Path) -> Turn {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(path.to_owned()).or_default().clone()
+    }
+
     fn start(&self, entry: &Entry, file: &FileSettings, status: Arc<Mutex<FileStatus>>) -> Option<Kept> {
         let handle = self.supply.handle(entry)?;
         let stop = CancellationToken::new();
@@ -92,6 +103,7 @@ impl Files {
             supply: self.supply.clone(),
             metrics: self.metrics.clone(),
             status: status.clone(),
+            turn: self.turn(&file.path),
         };
         let stopped = stop.clone();
         self.tasks.spawn(async move {
@@ -118,6 +130,7 @@ struct Keeper {
     supply: Supply,
     metrics: Arc<Metrics>,
     status: Arc<Mutex<FileStatus>>,
+    turn: Turn,
 }
 
 impl Keeper {
@@ -170,7 +183,9 @@ impl Keeper {
     async fn write(&self, token: &Bearer) -> io::Result<()> {
         let content = self.supply.handout(token).written(self.file.format, &self.entry.json);
         let (path, mode, content) = (self.file.path.clone(), self.file.mode, Zeroizing::new(content));
+        let turn = self.turn.clone().lock_owned().await;
         let written = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
                 return Err(io::Error::from(io::ErrorKind::InvalidFilename));
             };
@@ -201,3 +216,70 @@ impl Keeper {
 
 /// A volume that is mounted late is noticed soon; one that never comes costs little.
 const AGAIN: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(30) };
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::{
+        credential::{Answer, BoxFuture, Kind, Post, PostError, Request, Spec, Template, Want},
+        token::{Settings, Setup},
+        token_api::{FileFormat, Mapping},
+    };
+
+    /// Nothing is exchanged here.
+    struct NoPost;
+
+    impl Post for NoPost {
+        fn post(&self, _: Request) -> BoxFuture<'_, Result<Answer, PostError>> {
+            Box::pin(async { panic!("an exchange") })
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_writes_a_file_while_another_write_of_it_goes_on() {
+        let (clock, tasks, place) = (Clock::system(), Tasks::new(), tempfile::tempdir().unwrap());
+        let tokens = Tokens::new(Setup::new(Arc::new(NoPost), clock, tasks.clone()));
+        let kind = Kind::SignedJwt { path: "/nowhere".into(), template: Template::new("project") };
+        tokens.apply(&[Spec { name: "device".into(), kind }], Settings::default());
+        let files = Files::new(tokens.clone(), clock, tasks.clone(), Arc::new(Metrics::new().unwrap()));
+        let file = FileSettings { path: place.path().join("token"), mode: 0o600, format: FileFormat::Raw };
+        let entry = Entry {
+            name: "t".to_owned(),
+            credential: "device".into(),
+            want: Want::Access,
+            parameters: Vec::new(),
+            path: crate::token_api::Path::parse("/t").unwrap(),
+            json: Mapping::default(),
+            min_life: Duration::ZERO,
+            file: Some(file.clone()),
+        };
+        let keeper = |turn: Turn| Keeper {
+            entry: entry.clone(),
+            file: file.clone(),
+            handle: tokens.main(&"device".into()).unwrap(),
+            supply: files.supply.clone(),
+            metrics: files.metrics.clone(),
+            status: Arc::default(),
+            turn,
+        };
+        let now = clock.now();
+        let bare = HeaderValue::from_static("a-token");
+        let (issued, expires) = (now, now + Duration::from_secs(60));
+        let token =
+            Bearer { header: bare.clone(), bare, issued, expires, generation: 1, key_id: None, quota_project: None };
+        let hanging = files.turn(&file.path).lock_owned().await;
+        let (one, other) = (keeper(files.turn(&file.path)), keeper(files.turn(&place.path().join("other"))));
+        let short = Duration::from_millis(50);
+        assert!(tokio::time::timeout(short, one.write(&token)).await.is_err(), "it waits");
+        assert!(!file.path.exists());
+        other.write(&token).await.unwrap();
+        drop(hanging);
+        one.write(&token).await.unwrap();
+        drop((one, other));
+        files.turn(&place.path().join("third"));
+        assert_eq!(files.turns.lock().unwrap().len(), 1, "only those in use are remembered");
+        tasks.end();
+    }
+}
