@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use super::{
     Shared,
     error::Failure,
+    request::follow_quota_project,
     supply::{Chosen, Supply},
     upstream::{self, Credential, Payload, Sent},
 };
@@ -63,8 +64,10 @@ pub(super) async fn send(
     };
     let Some(newer) = newer else { return Ok(sent) };
     let payload = Payload { body, progress: None };
+    let mut head = sent.spare.clone();
+    follow_quota_project(credential.route, credential.token, &newer, &mut head.headers);
     let credential = Credential { token: &newer, ..credential };
-    upstream::send(shared, authority, Offer::Any, sent.spare.clone(), payload, Some(credential)).await
+    upstream::send(shared, authority, Offer::Any, head, payload, Some(credential)).await
 }
 
 /// Remembers that a host refuses self-signed tokens; what it gets from now on.
@@ -75,3 +78,43 @@ fn exchanged(shared: &Shared, authority: &Authority, supply: &Supply) -> Option<
 }
 
 const WAIT_FOR_REFRESH: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        policy::{QuotaProject, Route},
+        token::Bearer,
+    };
+
+    #[test]
+    fn a_second_sending_counts_against_the_project_of_its_own_token() {
+        let now = Clock::system().now();
+        let token = |project: &'static str| {
+            let bare = HeaderValue::from_static("t");
+            let quota_project = (!project.is_empty()).then(|| HeaderValue::from_static(project));
+            Bearer { header: bare.clone(), bare, issued: now, expires: now, generation: 1, key_id: None, quota_project }
+        };
+        let of_route = QuotaProject::Is("route".to_owned());
+        for (said, refused, newer, sent, expected) in [
+            (QuotaProject::OfCredential, "old", "new", "old", "new"),
+            (QuotaProject::OfCredential, "old", "", "old", ""),
+            (QuotaProject::OfCredential, "", "new", "", "new"),
+            (QuotaProject::OfCredential, "old", "new", "of-the-client", "of-the-client"),
+            (QuotaProject::Unsaid, "old", "new", "", ""),
+            (of_route, "old", "new", "route", "route"),
+        ] {
+            let mut headers = HeaderMap::new();
+            if !sent.is_empty() {
+                headers.insert("x-goog-user-project", HeaderValue::from_static(sent));
+            }
+            let route = Route { quota_project: said, ..Route::google_apis(Vec::new()) };
+            follow_quota_project(&route, &token(refused), &token(newer), &mut headers);
+            let left = headers.get("x-goog-user-project").map_or("", |value| value.to_str().unwrap());
+            assert_eq!(left, expected, "{refused} {newer} {sent}");
+        }
+    }
+}

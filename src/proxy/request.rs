@@ -325,6 +325,18 @@ fn quota_project(route: &Route, token: Option<&Bearer>) -> Option<HeaderValue> {
     }
 }
 
+/// A second sending with another token counts against the project of that one, where the first did against its own's.
+pub(super) fn follow_quota_project(route: &Route, refused: &Bearer, newer: &Bearer, headers: &mut HeaderMap) {
+    let (before, after) = (quota_project(route, Some(refused)), quota_project(route, Some(newer)));
+    if headers.get(QUOTA_PROJECT) != before.as_ref() {
+        return;
+    }
+    match after {
+        Some(project) => headers.insert(QUOTA_PROJECT, project),
+        None => headers.remove(QUOTA_PROJECT),
+    };
+}
+
 /// Step 6: the answer, its head cleaned.
 fn relay(sent: Sent) -> Result<Answer, Failure> {
     let Sent { mut response, in_use, progress, .. } = sent;
