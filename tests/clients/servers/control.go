@@ -32,27 +32,9 @@ func controlHandler(l *ledger, ca string) http.Handler {
 	mux.HandleFunc("POST /federation", func(answer http.ResponseWriter, request *http.Request) {
 		done(answer, l.federate(request))
 	})
-	mux.HandleFunc("POST /ahead/{duration}", func(answer http.ResponseWriter, request *http.Request) {
-		ahead, err := time.ParseDuration(request.PathValue("duration"))
-		l.mutex.Lock()
-		defer l.mutex.Unlock()
-		l.ahead = ahead
-		done(answer, err)
-	})
-	mux.HandleFunc("POST /delay/{duration}", func(answer http.ResponseWriter, request *http.Request) {
-		delay, err := time.ParseDuration(request.PathValue("duration"))
-		l.mutex.Lock()
-		defer l.mutex.Unlock()
-		l.delay = delay
-		done(answer, err)
-	})
-	mux.HandleFunc("POST /lifetime/{seconds}", func(answer http.ResponseWriter, request *http.Request) {
-		seconds, err := strconv.Atoi(request.PathValue("seconds"))
-		l.mutex.Lock()
-		defer l.mutex.Unlock()
-		l.lifetime = seconds
-		done(answer, err)
-	})
+	mux.HandleFunc("POST /ahead/{value}", set(l, &l.ahead, time.ParseDuration))
+	mux.HandleFunc("POST /delay/{value}", set(l, &l.delay, time.ParseDuration))
+	mux.HandleFunc("POST /lifetime/{value}", set(l, &l.lifetime, strconv.Atoi))
 	mux.HandleFunc("GET /ca", func(answer http.ResponseWriter, request *http.Request) {
 		http.ServeFile(answer, request, ca)
 	})
@@ -139,6 +121,19 @@ func (l *ledger) revoke(number string) error {
 		}
 	}
 	return errors.New("no token has that number")
+}
+
+// set is the handler of a setting that changes while requests are served: its value is the end of the path.
+func set[T any](l *ledger, setting *T, parse func(string) (T, error)) http.HandlerFunc {
+	return func(answer http.ResponseWriter, request *http.Request) {
+		value, err := parse(request.PathValue("value"))
+		if err == nil {
+			l.mutex.Lock()
+			*setting = value
+			l.mutex.Unlock()
+		}
+		done(answer, err)
+	}
 }
 
 func done(answer http.ResponseWriter, err error) {
