@@ -80,6 +80,8 @@ struct Shared {
     ground: Ground,
     addresses: Addresses,
     mqtt: Vec<SocketAddr>,
+    /// The entries of `mqtt` in the newest settings, whatever doors were opened at the start.
+    doors: watch::Sender<Arc<Vec<mqtt::Settings>>>,
     started: Wall,
     settings: watch::Sender<Arc<Settings>>,
     live: watch::Sender<Arc<Live>>,
@@ -130,6 +132,7 @@ impl Sidecar {
             ground,
             addresses,
             mqtt,
+            doors: watch::Sender::new(Arc::new(settings.mqtt.clone())),
             settings: watch::Sender::new(Arc::new(settings)),
             live,
             tokens,
@@ -266,6 +269,7 @@ impl Shared {
         for (listener, settings) in listeners.into_iter().zip(&self.settings.borrow().mqtt) {
             let door = mqtt::Door::new(mqtt::Parts {
                 settings: settings.clone(),
+                standing: mqtt::Standing::new(settings.clone(), self.doors.subscribe()),
                 tokens: self.tokens.clone(),
                 dialer: dialer.clone(),
                 tls: tls.plain.clone(),
@@ -291,6 +295,8 @@ impl Shared {
             self.observer.begin(spec.name.as_str());
         }
         series::begin_configured(&self.ground.metrics, &settings);
+        // Ahead of the credentials: a door that is gone must not find the next one of its credential's name.
+        self.doors.send_replace(Arc::new(settings.mqtt.clone()));
         self.tokens.apply(&settings.credentials, settings.refresh);
         self.handouts.apply(&settings.tokens);
         self.live.send_replace(Arc::new(parts::live(&settings, &self.tokens)));

@@ -17,7 +17,15 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
     ];
     let waits = waits.into_iter().filter(|(_, changed)| *changed);
     let waits = waits.map(|(name, _)| format!("{name}: the change takes effect at the next start"));
-    waits.chain(needs_new_pod(old, new)).collect()
+    waits.chain(closed_doors(old, new)).chain(needs_new_pod(old, new)).collect()
+}
+
+/// Doors that are open and have no entry any more: what their credential is called may be another one by now.
+fn closed_doors(old: &Settings, new: &Settings) -> impl Iterator<Item = String> {
+    let closed = old.mqtt.iter().filter(|door| !new.mqtt.contains(door));
+    closed.map(|door| {
+        format!("mqtt: {} serves nobody until the next start, since its entry is gone or changed", door.listen)
+    })
 }
 
 /// Without entries the door is not opened at the start.
@@ -63,6 +71,31 @@ mod tests {
             let waits = needs_restart(&old, &new);
             assert_eq!(waits.len(), usize::from(!name.is_empty()), "{waits:?}");
             assert!(waits.iter().all(|wait| wait.starts_with(name)), "{waits:?}");
+        }
+    }
+
+    #[test]
+    fn doors_without_an_entry_of_theirs_are_told() {
+        let door = |upstream: &str| super::super::MqttSettings {
+            listen: "127.0.0.1:1883".parse().unwrap(),
+            upstream: crate::authority::Authority::parse(upstream, None).unwrap(),
+            credential: "device".to_owned(),
+            username: "unused".to_owned(),
+        };
+        let with = |upstreams: &[&str]| Settings {
+            mqtt: upstreams.iter().map(|upstream| door(upstream)).collect(),
+            ..Settings::default()
+        };
+        for (old, new, closed) in [
+            (&["a.test:1"][..], &["a.test:1"][..], 0),
+            (&["a.test:1"], &["b.test:1", "a.test:1"], 0),
+            (&["a.test:1"], &["b.test:1"], 1),
+            (&["a.test:1", "b.test:1"], &[], 2),
+            (&[], &["a.test:1"], 0),
+        ] {
+            let waits = needs_restart(&with(old), &with(new));
+            let told = waits.iter().filter(|line| line.starts_with("mqtt: 127.0.0.1:1883 serves nobody")).count();
+            assert_eq!(told, closed, "{waits:?}");
         }
     }
 

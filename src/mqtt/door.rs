@@ -129,14 +129,21 @@ async fn open(
     connect: &Connect,
 ) -> Result<(impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + use<>, Terms), Failure> {
     let settings = &parts.settings;
-    let removed =
+    let no_credential =
         || Failure { label: "removed", message: "the credential was removed from the configuration".to_owned() };
-    let handle = parts.tokens.main(&settings.credential).ok_or_else(removed)?;
+    if !parts.standing.holds() {
+        return Err(removed());
+    }
+    let handle = parts.tokens.main(&settings.credential).ok_or_else(no_credential)?;
     wait_for_token(parts, &handle).await?;
     let broker = Verified::connect_to_broker(&parts.dialer, &parts.tls, &settings.upstream);
     let broker = broker.await.map_err(|error| unreachable(parts, &error))?;
     // Asked for again: meanwhile a newer one may have come, and the one that was there may have ended.
     let token = long_enough(parts, &handle).ok_or_else(short)?;
+    // Behind the token: new settings change the entries first, so that one of a later credential is never sent.
+    if !parts.standing.holds() {
+        return Err(removed());
+    }
     let sent = timeout(WAIT, log_in(broker, connect, &settings.username, &token)).await;
     let stream = sent.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).map_err(|error| Failure {
         label: "closed",
@@ -145,6 +152,7 @@ async fn open(
     let terms = Terms {
         clock: parts.clock,
         tasks: parts.tasks.clone(),
+        standing: parts.standing.clone(),
         handle,
         generation: token.generation,
         issued: token.issued,
@@ -165,6 +173,11 @@ async fn wait_for_token(parts: &Parts, handle: &Handle) -> Result<(), Failure> {
 
 fn long_enough(parts: &Parts, handle: &Handle) -> Option<Arc<Bearer>> {
     handle.current().filter(|token| is_worth_a_session(parts.clock.now(), token.expires))
+}
+
+fn removed() -> Failure {
+    let message = "its entry of `mqtt` is not in the configuration any more; what is there opens at the next start";
+    Failure { label: "mqtt_removed", message: message.to_owned() }
 }
 
 fn short() -> Failure {
@@ -199,6 +212,7 @@ fn ended(parts: &Parts, end: End) {
         End::BrokerLeft => tracing::info!("an MQTT session ended by the broker"),
         End::Closed(Why::Expiry) => tracing::info!("an MQTT session was closed in order, before its token ends"),
         End::Closed(Why::Drain) => tracing::info!("an MQTT session was closed in order, since this sidecar ends"),
+        End::Closed(Why::Removed) => tracing::info!("an MQTT session was closed in order, since its entry is gone"),
         End::ClientBroke(error) => broke(parts, label(error), "client", error),
         End::BrokerBroke(error) => broke(parts, "mqtt_answer", "broker", error),
     }

@@ -14,6 +14,7 @@ mod packet;
 mod properties;
 mod quiet;
 mod session;
+mod standing;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -22,6 +23,7 @@ use tokio::net::TcpStream;
 pub use connect::{Code, Connect, MOST as MOST_CONNECT, Refused, connack, length};
 pub use packet::{Malformed, Packet, Piece, Scanner, Sender, Version};
 pub use quiet::{Ledger, Plan, is_worth_a_session};
+pub use standing::Standing;
 
 use crate::{
     authority::Authority,
@@ -50,6 +52,8 @@ pub struct Settings {
 pub struct Parts {
     /// Its entry.
     pub settings: Settings,
+    /// Whether that is still what the settings say.
+    pub standing: Standing,
     /// All tokens.
     pub tokens: Tokens,
     /// The way to the broker.
@@ -89,13 +93,14 @@ impl Door {
 }
 
 /// Reasons that are this door's own; others come from tokens and connections.
-pub const REFUSAL_LABELS: [&str; 12] = [
+pub const REFUSAL_LABELS: [&str; 13] = [
     "mqtt_answer",
     "mqtt_auth",
     "mqtt_authentication",
     "mqtt_malformed",
     "mqtt_not_connect",
     "mqtt_packet",
+    "mqtt_removed",
     "mqtt_second_connect",
     "mqtt_short_token",
     "mqtt_timeout",

@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     packet::{Malformed, Packet, Scanner, Sender, Version},
     quiet::{Ledger, Plan},
+    standing::Standing,
 };
 use crate::{
     clock::{Clock, Moment},
@@ -48,12 +49,15 @@ pub(super) enum Why {
     Expiry,
     /// The sidecar is.
     Drain,
+    /// Its entry is not in the settings any more.
+    Removed,
 }
 
 /// What decides when a session ends.
 pub(super) struct Terms {
     pub(super) clock: Clock,
     pub(super) tasks: Tasks,
+    pub(super) standing: Standing,
     pub(super) handle: Handle,
     /// Of the token that the broker was given.
     pub(super) generation: u64,
@@ -251,9 +255,14 @@ impl Session {
             until(clock, plan.look).await;
             self.find_an_end(clock, plan).await;
         };
+        let removed = async {
+            terms.standing.lost().await;
+            self.find_an_end(clock, Plan::of_drain(clock.now(), false)).await;
+        };
         let why = tokio::select! {
             () = expiring => Why::Expiry,
             () = draining => Why::Drain,
+            () = removed => Why::Removed,
         };
         self.mode.send_replace(Mode::Leaving(Instant::now() + FAREWELL));
         why

@@ -610,6 +610,68 @@ async fn a_credential_of_another_kind_is_used_from_the_next_session_on() {
     assert!(house.bed.google.tokens().iter().any(|(token, _)| *token == met[1].password));
 }
 
+/// A house, and settings that send the door's credential to another broker, where it is another one.
+async fn whose_entry_can_change() -> (House, Settings, Settings) {
+    let world = World::new().await;
+    let broker = Broker::start(&world.tasks, Clock::system(), NAME).await;
+    let (key, keys) = (world.dir.path().join("device.pem"), world.keys());
+    std::fs::write(&key, include_str!("../data/p256-sec1.pem")).unwrap();
+    let (mut first, mut changed) = (None, None);
+    let bed = world.start(|settings| {
+        with_door(settings, &broker, key, HOUR);
+        let mut other = settings.clone();
+        other.credentials.retain(|spec| spec.name.as_str() != "device");
+        other.credentials.push(credential("device", keys));
+        other.mqtt[0].upstream = Authority::parse("other.example.com:8883", None).unwrap();
+        (first, changed) = (Some(settings.clone()), Some(other));
+    });
+    (House { bed, broker }, first.unwrap(), changed.unwrap())
+}
+
+#[tokio::test]
+async fn a_door_whose_entry_is_gone_logs_nobody_in_and_ends_its_sessions_in_order() {
+    let (house, first, changed) = whose_entry_can_change().await;
+    let mut device = house.device(&v3()).await;
+    house.broker.mute(true);
+    device.send(&publish(1, 1, b"open")).await;
+    house.broker.until("it", |met| met[0].count(3) == 1).await;
+    house.bed.sidecar().apply(changed);
+    // Its old broker would be shown what the credential of that name has become.
+    for (number, (connect, answer)) in
+        [(v3(), &[0x20, 2, 0, 0x03][..]), (v5(), &[0x20, 3, 0, 0x88, 0])].into_iter().enumerate()
+    {
+        let mut late = house.open().await;
+        late.send(&connect).await;
+        assert_eq!(late.rest().await, answer);
+        assert_eq!(house.bed.refused("mqtt_removed"), number as u64 + 1);
+    }
+    assert_eq!(house.broker.met().len(), 1, "the broker was dialled");
+    house.broker.send(0, &[0x40, 2, 0, 1]).await;
+    assert_eq!(device.packet().await, Some((0x40, vec![0, 1])));
+    assert_eq!(device.packet().await, None);
+    drop(device);
+    let met = house.broker.until("the goodbye", |met| met[0].is_over).await;
+    assert_eq!(met[0].packets.last(), Some(&(0xe0, Vec::new())));
+    // It is back.
+    house.bed.sidecar().apply(first);
+    drop(house.device(&v3()).await);
+}
+
+#[tokio::test]
+async fn a_door_whose_entry_goes_while_its_broker_is_dialled_shows_it_no_token() {
+    let (house, _, changed) = whose_entry_can_change().await;
+    house.broker.open(false);
+    let mut device = house.open().await;
+    device.send(&v3()).await;
+    house.broker.until("a connection", |met| met.len() == 1).await;
+    house.bed.sidecar().apply(changed);
+    house.broker.open(true);
+    assert_eq!(device.rest().await, [0x20, 2, 0, 0x03]);
+    let met = house.broker.until("its end", |met| met[0].is_over).await;
+    assert!(met[0].connect.is_empty(), "a token was sent");
+    assert_eq!(house.bed.refused("mqtt_removed"), 1);
+}
+
 #[tokio::test]
 async fn a_broker_is_reached_through_a_parent_proxy_which_sees_nothing() {
     let world = World::new().await;
