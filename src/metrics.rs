@@ -1,16 +1,21 @@
 //! Every series that the program exports, in one reviewable place.
 //!
 //! Prefix `bearerd_`, base units, closed label sets (configured route, credential, reason; never host or path).
-//! Every series of a closed set exists at 0 from the start, so that `increase()` sees the first event.
+//! Every series of a closed set exists at 0 from the start, so that `increase()` sees the first event. Those of a name
+//! that the configuration no longer has are dropped: whoever may patch the pod chooses names, as many as there is time for.
 
 use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector,
+    TextEncoder,
+    core::{Collector, MetricVec, MetricVecBuilder},
 };
 
 /// The series of one sidecar. Cheap to share behind an `Arc`.
@@ -59,6 +64,19 @@ pub struct Metrics {
     /// When the webhook's certificate ends, in seconds since 1970; without labels, and absent until there is one.
     pub webhook_certificate_expiry: IntGaugeVec,
     panics: IntCounter,
+    /// `None` until there is a configuration.
+    names: Mutex<Option<Names>>,
+}
+
+/// The names in labels that the configuration chooses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Values of `route`.
+    pub routes: BTreeSet<String>,
+    /// Values of `entry`.
+    pub entries: BTreeSet<String>,
+    /// Values of `credential`.
+    pub credentials: BTreeSet<String>,
 }
 
 /// Panics are counted by a hook that outlives any one sidecar.
@@ -141,10 +159,34 @@ impl Metrics {
                 &[],
             )?,
             panics: make.counter("panics_total", "Panics; each costs one connection or one refresh.")?,
+            names: Mutex::default(),
             registry: registry.clone(),
         };
         about_the_process(&make)?;
         Ok(metrics)
+    }
+
+    /// Drops every series of a name that is not among `names`. What ends later under a gone name, such as a request that
+    /// was in flight, makes its series anew, for as long as to the next page or the next change of names.
+    pub fn keep_only(&self, names: Names) {
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
+        self.drop_gone();
+    }
+
+    fn drop_gone(&self) {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Names { routes, entries, credentials }) = names.as_ref() else { return };
+        keep(&self.http_requests, "route", routes);
+        keep(&self.http_request_duration, "route", routes);
+        for family in [&self.tokens_handed_out, &self.token_file_failures] {
+            keep(family, "entry", entries);
+        }
+        for family in [&self.token_refreshes, &self.token_refresh_failures, &self.key_load_failures] {
+            keep(family, "credential", credentials);
+        }
+        for family in [&self.token_expiry, &self.key_info, &self.key_load_timestamp] {
+            keep(family, "credential", credentials);
+        }
     }
 
     /// What was refused so far, by reason, without the reasons that never occurred.
@@ -171,10 +213,22 @@ impl Metrics {
     pub fn render(&self) -> String {
         let panics = PANICS.load(Ordering::Relaxed);
         self.panics.inc_by(panics.saturating_sub(self.panics.get()));
+        self.drop_gone();
         let mut page = Vec::new();
         // Writing to a Vec fails only when a family is inconsistent, which registration excludes.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut page);
         String::from_utf8(page).unwrap_or_default()
+    }
+}
+
+/// Drops the series of a family whose `label` has another value than these.
+fn keep<T: MetricVecBuilder>(family: &MetricVec<T>, label: &str, names: &BTreeSet<String>) {
+    for series in family.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
+        let labels: HashMap<&str, &str> = series.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+        if labels.get(label).is_some_and(|name| !names.contains(*name)) {
+            // Fails only where it is gone already.
+            let _ = family.remove(&labels);
+        }
     }
 }
 
@@ -258,6 +312,55 @@ const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn names(routes: &[&str], entries: &[&str], credentials: &[&str]) -> Names {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Names { routes: set(routes), entries: set(entries), credentials: set(credentials) }
+    }
+
+    /// One event of every family that has a label whose values the configuration chooses.
+    fn count(metrics: &Metrics, name: &str) {
+        for (method, code) in [("GET", "200"), ("POST", "499")] {
+            metrics.http_requests.with_label_values(&[name, method, code]).inc();
+        }
+        metrics.http_request_duration.with_label_values(&[name]).observe(1.0);
+        for counter in [&metrics.tokens_handed_out, &metrics.token_file_failures, &metrics.token_refreshes] {
+            counter.with_label_values(&[name]).inc();
+        }
+        for counter in [&metrics.token_refresh_failures, &metrics.key_load_failures] {
+            counter.with_label_values(&[name, "unknown"]).inc();
+        }
+        for gauge in [&metrics.token_expiry, &metrics.key_load_timestamp] {
+            gauge.with_label_values(&[name]).set(1);
+        }
+        metrics.key_info.with_label_values(&[name, "k1"]).set(1);
+    }
+
+    #[test]
+    fn a_name_that_is_gone_leaves_the_page_and_a_late_event_under_it_too() {
+        let metrics = Metrics::new().unwrap();
+        metrics.requests_refused.with_label_values(&["policy"]);
+        let lines = |name: &str| {
+            let page = metrics.render();
+            let of_name = |line: &&str| line.contains(&format!("=\"{name}\""));
+            (page.lines().filter(of_name).count(), page.contains("requests_refused_total{reason=\"policy\"}"))
+        };
+        count(&metrics, "kept");
+        count(&metrics, "gone");
+        let all = lines("kept");
+        assert!(all.0 > 20 && lines("gone") == all, "without names nothing is dropped: {all:?}");
+        metrics.keep_only(names(&["kept"], &["kept"], &["kept"]));
+        assert_eq!((lines("kept"), lines("gone")), (all, (0, true)));
+        count(&metrics, "gone");
+        assert_eq!((lines("kept"), lines("gone")), (all, (0, true)));
+        count(&metrics, "kept");
+        assert_eq!(metrics.requests(), BTreeMap::from([("kept".to_owned(), 4)]), "what stays goes on counting");
+        // Each label has names of its own.
+        metrics.keep_only(names(&["kept"], &[], &[]));
+        assert_eq!(lines("kept").0, 16, "two counters and a histogram");
+        metrics.keep_only(names(&[], &["kept"], &[]));
+        assert_eq!(lines("kept").0, 0);
+    }
 
     #[test]
     fn every_series_has_a_name_of_its_own_and_the_prefix() {

@@ -291,10 +291,10 @@ impl Shared {
     }
 
     fn apply(&self, settings: Settings) {
+        series::begin_configured(&self.ground.metrics, &settings);
         for spec in &settings.credentials {
             self.observer.begin(spec.name.as_str());
         }
-        series::begin_configured(&self.ground.metrics, &settings);
         // Ahead of the credentials: a door that is gone must not find the next one of its credential's name.
         self.doors.send_replace(Arc::new(settings.mqtt.clone()));
         self.tokens.apply(&settings.credentials, settings.refresh);

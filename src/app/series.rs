@@ -3,7 +3,7 @@
 use super::Settings;
 use crate::{
     credential::Reason,
-    metrics::Metrics,
+    metrics::{Metrics, Names},
     mqtt,
     net::{head_gate, verified::CONNECT_LABELS},
     policy::{DenyReason, PassReason},
@@ -30,8 +30,10 @@ pub(super) fn begin(metrics: &Metrics, settings: &Settings) {
     begin_configured(metrics, settings);
 }
 
-/// The series of the routes and entries in use. Which methods and codes a route will see is not known before.
+/// The series of the routes and entries in use, and no longer those of others. Which methods and codes a route will see
+/// is not known before.
 pub(super) fn begin_configured(metrics: &Metrics, settings: &Settings) {
+    metrics.keep_only(names(settings));
     for entry in &settings.tokens {
         metrics.tokens_handed_out.with_label_values(&[&entry.name]);
         if entry.file.is_some() {
@@ -42,6 +44,15 @@ pub(super) fn begin_configured(metrics: &Metrics, settings: &Settings) {
         metrics.http_request_duration.with_label_values(&[&route.name]);
     }
     metrics.http_request_duration.with_label_values(&[NO_ROUTE]);
+}
+
+fn names(settings: &Settings) -> Names {
+    let routes = settings.policy.routes().iter().map(|route| route.name.clone());
+    Names {
+        routes: routes.chain([NO_ROUTE.to_owned()]).collect(),
+        entries: settings.tokens.iter().map(|entry| entry.name.clone()).collect(),
+        credentials: settings.credentials.iter().map(|spec| spec.name.as_str().to_owned()).collect(),
+    }
 }
 
 /// Every word that a refusal may carry, whoever says it.

@@ -39,6 +39,7 @@ mod limits;
 mod matrix;
 mod metadata;
 mod mqtt;
+mod names;
 mod outage;
 mod parent;
 mod pool;
