@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 
 pub use connect::{Code, Connect, MOST as MOST_CONNECT, Refused, connack, length};
 pub use packet::{Malformed, Packet, Piece, Scanner, Sender, Version};
-pub use quiet::{Ledger, Plan, is_worth_a_session};
+pub use quiet::{Hold, Ledger, Plan, is_worth_a_session};
 pub use standing::Standing;
 
 use crate::{

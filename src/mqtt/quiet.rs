@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::packet::{Packet, Sender};
+use super::packet::{Packet, Sender, Version};
 use crate::clock::Moment;
 
 /// What is open in a session. Numbers are 16 bits, so that it cannot grow beyond them.
@@ -58,6 +58,30 @@ impl Ledger {
             Sender::Client => &mut self.client_is_sending,
             Sender::Broker => &mut self.broker_is_sending,
         }
+    }
+}
+
+/// What of a client is not passed on any more while an end is looked for.
+#[derive(Debug)]
+pub struct Hold {
+    version: Version,
+    has_held_publish: bool,
+}
+
+impl Hold {
+    /// Nothing has been held back yet.
+    pub fn new(version: Version) -> Self {
+        Self { version, has_held_publish: false }
+    }
+
+    /// Whether `packet`, the next one, is held back: what begins an exchange; and in MQTT 5 every PUBLISH behind one that
+    /// was. That one may have given a topic alias its topic (§3.3.2.3.4), and the broker would take a later one, which
+    /// names the alias alone, for one under the topic that the alias had before.
+    pub fn holds(&mut self, packet: Packet) -> bool {
+        let is_publish = matches!(packet, Packet::Publish(_));
+        let is_held = packet.begins_exchange() || (is_publish && self.has_held_publish);
+        self.has_held_publish |= is_held && is_publish && self.version == Version::V5;
+        is_held
     }
 }
 

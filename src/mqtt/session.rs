@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     packet::{Malformed, Packet, Scanner, Sender, Version},
-    quiet::{Ledger, Plan},
+    quiet::{Hold, Ledger, Plan},
     standing::Standing,
 };
 use crate::{
@@ -148,7 +148,7 @@ impl Session {
         W: AsyncWrite + Unpin,
     {
         let mut scanner = Scanner::new(self.version, Sender::Client);
-        let (mut is_held, mut is_last) = (false, false);
+        let (mut hold, mut is_held, mut is_last) = (Hold::new(self.version), false, false);
         let end = 'session: loop {
             loop {
                 let piece = match scanner.next(&buffer) {
@@ -157,7 +157,7 @@ impl Session {
                     Err(error) => break 'session End::ClientBroke(error),
                 };
                 if let Some(packet) = piece.begins {
-                    is_held = packet.begins_exchange() && *self.mode.borrow() >= Mode::Holding;
+                    is_held = *self.mode.borrow() >= Mode::Holding && hold.holds(packet);
                     is_last = packet == Packet::Disconnect;
                     if !is_held {
                         self.begin(Sender::Client, packet);

@@ -482,6 +482,23 @@ fn a_session_is_quiet_when_nothing_is_open_on_either_side() {
 }
 
 #[test]
+fn what_is_held_back_takes_what_may_lean_on_it_along() {
+    use {Packet as P, Version::*};
+    let (zero, one) = (P::Publish(None), P::Publish(Some(1)));
+    let others = [P::Ping, P::PubAck(1), P::PubRec(1, false), P::PubRel(1), P::PubComp(1), P::Disconnect];
+    for (name, version, packets, held) in [
+        ("QoS 0 alone", V5, vec![zero, zero], vec![false, false]),
+        ("behind QoS 1", V5, vec![zero, one, zero, one, zero], vec![false, true, true, true, true]),
+        ("behind SUBSCRIBE, which has no alias", V5, vec![P::Subscribe(1), zero], vec![true, false]),
+        ("without aliases", V311, vec![zero, one, zero, one], vec![false, true, false, true]),
+        ("what answers", V5, [&[one][..], &others].concat(), [&[true][..], &[false; 6]].concat()),
+    ] {
+        let mut hold = Hold::new(version);
+        assert_eq!(packets.iter().map(|packet| hold.holds(*packet)).collect::<Vec<_>>(), held, "{name}");
+    }
+}
+
+#[test]
 fn a_packet_on_its_way_is_not_quiet_until_it_is_there() {
     let mut ledger = Ledger::default();
     ledger.begin(Sender::Broker, Packet::ConnAck(0));

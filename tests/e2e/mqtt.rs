@@ -394,6 +394,30 @@ async fn an_open_exchange_is_finished_first_and_nothing_new_begins_meanwhile() {
 }
 
 #[tokio::test]
+async fn a_publish_that_leans_on_one_held_back_is_held_back_too() {
+    // In MQTT 5: an alias with its topic, and one alone.
+    let aliased = |first: u8, topic: &str, id: &[u8], payload: &[u8]| {
+        framed(first, &[&text(topic)[..], id, &[3, 0x23, 0, 1], payload].concat())
+    };
+    let (house, hand) = by_hand().await;
+    let mut device = house.device(&v5()).await;
+    house.broker.mute(true);
+    device.send(&publish(2, 1, b"open")).await;
+    device.send(&aliased(0x30, "old", &[], b"with its topic")).await;
+    house.broker.until("both", |met| met[0].count(3) == 2).await;
+    before_the_end(&house, hand, 14).await;
+    eventually("the hold", || capture::log().contains("takes nothing new")).await;
+    device.send(&aliased(0x30, "", &[], b"under the old topic")).await;
+    device.send(&aliased(0x32, "new", &[0, 2], b"gives it a new topic")).await;
+    device.send(&aliased(0x30, "", &[], b"under the new topic")).await;
+    device.send(&[0xc0, 0]).await;
+    let met = house.broker.until("the ping", |met| met[0].count(12) == 1).await;
+    let aliases: Vec<&[u8]> = met[0].packets.iter().skip(1).map(|(_, body)| body.as_slice()).collect();
+    assert!(aliases[1].ends_with(b"under the old topic"), "{aliases:?}");
+    assert_eq!(met[0].count(3), 3, "a PUBLISH went out under another topic than its own: {aliases:?}");
+}
+
+#[tokio::test]
 async fn five_seconds_before_the_end_nothing_is_waited_for() {
     let (house, hand) = by_hand().await;
     let mut device = house.device(&v5()).await;
