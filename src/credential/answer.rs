@@ -256,7 +256,8 @@ fn is_code(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte == b'_'
 }
 
-/// An assertion or a token is one long word; so is much else that has no place in a log line.
+/// An assertion or a token is one long word; so is much else that has no place in a log line. What was sent is taken out
+/// beside this, however short it is (`Confided`).
 fn harmless(word: &str) -> &str {
     let short = word.len() <= 40 && word.bytes().all(|byte| byte.is_ascii_graphic());
     let token = word.starts_with("ya29.") || word.starts_with("eyJ");

@@ -8,7 +8,7 @@ use http::{HeaderMap, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use zeroize::Zeroizing;
 
-use super::{CredentialName, FetchError, Reason, Token, answer::Kept, skew::Skew};
+use super::{CredentialName, FetchError, Reason, Token, answer::Kept, confided::Confided, skew::Skew};
 use crate::{
     authority::Authority,
     clock::{Clock, Moment},
@@ -287,8 +287,9 @@ impl Exchange {
         read: impl Fn(&Kept<'_>) -> Result<Token, FetchError>,
     ) -> Result<Token, FetchError> {
         let (now, sent) = (self.skew.server_seconds(self.clock.wall()), self.clock.now());
+        let confided = Confided::of(&request);
         let answer = self.ask(request).await?;
-        read(&Kept { answer: &answer, sent, now })
+        read(&Kept { answer: &answer, sent, now }).map_err(|error| confided.hide(error))
     }
 
     /// Gets something once, bounded in time; `what` names the other side in errors.
@@ -312,6 +313,7 @@ impl Exchange {
             form(&[("grant_type", b"urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", assertion.expose())]);
         let path = Cow::Borrowed(endpoint.path);
         let request = Request { host: endpoint.host, path, body: RequestBody::Form(form), bearer: None };
+        let confided = Confided::of(&request);
         let answer = self.ask(request).await?;
         let (wall, round_trip) = (self.clock.wall(), sent.until(self.clock.now()));
         let result = read(&answer, sent, began);
@@ -324,7 +326,7 @@ impl Exchange {
             }
             None => false,
         };
-        result.map_err(|error| Refusal { error, corrected })
+        result.map_err(|error| Refusal { error: confided.hide(error), corrected })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{clock::Moment, secret::Secret};
 
 pub mod answer;
 mod authorized_user;
+mod confided;
 pub mod endpoint;
 pub mod error;
 mod external_account;

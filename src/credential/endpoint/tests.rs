@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderName, HeaderValue};
 
 use super::*;
-use crate::credential::{Class, Key, ServiceAccount, samples};
+use crate::credential::{AuthorizedUser, Class, Impersonated, Key, ServiceAccount, samples, sts::Trade};
 
 type Script = Box<dyn FnMut(&serde_json::Value) -> Result<Answer, PostError> + Send>;
 
@@ -129,6 +129,80 @@ async fn failures_of_the_transport_are_transient_and_keep_their_reason() {
         let error = account().access_token(&exchange).await.unwrap_err();
         assert_eq!((error.class, error.reason), (Class::TRANSIENT, reason));
         assert_eq!(error.to_string(), "oauth2.googleapis.com: 10.0.0.1:443: no luck");
+    }
+}
+
+/// Repeats all that it was sent, in words as short as are repeated.
+struct Echo(fn(String) -> String, usize);
+
+impl Post for Echo {
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Answer, PostError>> {
+        let mut sent = match &request.body {
+            RequestBody::Form(form) => String::from_utf8(form.expose().to_vec()).unwrap(),
+            RequestBody::Json(json) => json.clone(),
+        };
+        sent.push('&');
+        sent.extend(request.bearer.iter().map(|bearer| String::from_utf8(bearer.expose().to_vec()).unwrap()));
+        let plain = percent_encoding::percent_decode_str(&sent).decode_utf8().unwrap().into_owned();
+        let words = |text: &str| {
+            let pieces: Vec<String> = text.split('&').flat_map(|field| pieces(field, self.1)).collect();
+            pieces.join(" ")
+        };
+        let body = (self.0)(format!("Bad Request: {} {}", words(&sent), words(&plain)));
+        Box::pin(async move { Ok(answer(400, None, &body)) })
+    }
+}
+
+fn pieces(text: &str, size: usize) -> Vec<String> {
+    text.as_bytes().chunks(size).map(|piece| String::from_utf8_lossy(piece).into_owned()).collect()
+}
+
+fn oauth(said: String) -> String {
+    serde_json::json!({ "error": "invalid_grant", "error_description": said }).to_string()
+}
+
+fn rpc(said: String) -> String {
+    serde_json::json!({ "error": { "status": "INVALID_ARGUMENT", "message": said } }).to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_repeats_what_it_was_sent_does_not_get_it_into_a_message() {
+    let person = serde_json::json!({
+        "type": "authorized_user", "client_id": "me.apps", "client_secret": "hunter2/of-mine",
+        "refresh_token": "1//0gShortButSecret", "universe_domain": "googleapis.com",
+    });
+    let person = AuthorizedUser::load(person.to_string().as_bytes(), &[]).unwrap();
+    let impersonated = Impersonated {
+        account: "a@b.iam.gserviceaccount.com".to_owned(),
+        delegates: Vec::new(),
+        scopes: vec!["https://www.googleapis.com/auth/a".to_owned()],
+        lifetime: Duration::from_secs(3600),
+    };
+    let subject_token = Secret::new("subject/token/of/a-cluster");
+    let account = account();
+    for size in [7, 31] {
+        let exchange = |shape| Exchange::new(Arc::new(Echo(shape, size)), Clock::virtual_time());
+        let trade = Trade {
+            subject_token: &subject_token,
+            subject_token_type: "urn:ietf:params:oauth:token-type:jwt",
+            audience: Some("//iam.googleapis.com/a"),
+            scope: None,
+            options: None,
+            inherits: None,
+        };
+        let bearer = Secret::new("ya29.a-token-of-the-source");
+        for (what, error) in [
+            ("refresh token", person.access(&exchange(oauth)).await.unwrap_err()),
+            ("assertion", account.access_token(&exchange(oauth)).await.unwrap_err()),
+            ("subject token", trade.token(&exchange(oauth)).await.unwrap_err()),
+            ("bearer", impersonated.access(bearer, &exchange(rpc)).await.unwrap_err()),
+        ] {
+            let said = error.message;
+            assert!(said.contains("400 invalid_") && said.contains(": Bad Request: "), "{what}: {said}");
+            for secret in ["hunter2", "mine", "0gShort", "Secret", "ya29", "source", "subject/", "luster", "eyJ"] {
+                assert!(!said.contains(secret), "{what}: {said}");
+            }
+        }
     }
 }
 
