@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use super::settings::{LogLevel, MetadataMode, ParentProxy, WaitFor};
 use crate::{
     authority::{Authority, Target},
+    credential::is_service_account,
     policy::{Action, ClientAuthorization, Fallback, HostPattern, QuotaProject, TokenKind, Unmatched},
     secret::Secret,
 };
@@ -202,12 +203,13 @@ pub(super) fn account(text: &str) -> Parsed<String> {
     if good { Ok(text.to_owned()) } else { Err("want an e-mail address such as name@example.com".to_owned()) }
 }
 
-/// The e-mail address of a service account. It becomes a part of a path, so there is nothing in it to escape.
+/// The e-mail address of a service account.
 pub(super) fn service_account(text: &str) -> Parsed<String> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
-    account(text).ok().filter(|account| account.bytes().all(legal)).ok_or_else(|| {
-        "want a service account's e-mail address such as name@project.iam.gserviceaccount.com".to_owned()
-    })
+    if is_service_account(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("want a service account's e-mail address such as name@project.iam.gserviceaccount.com".to_owned())
+    }
 }
 
 /// Who a token is for: a URL, a client id, a project, or any other name without blanks.

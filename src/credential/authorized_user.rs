@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
-    Exchange, FetchError, KeyError, KeyReason, Request, RequestBody, Token, TokenEndpoint, answer, endpoint::form, key,
+    Exchange, FetchError, KeyError, KeyReason, Request, RequestBody, Token, TokenEndpoint, answer, endpoint::form,
+    fields::Fields, key,
 };
 use crate::secret::Secret;
 
@@ -21,20 +21,6 @@ pub struct AuthorizedUser {
     quota_project: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct File {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    client_id: Option<String>,
-    #[serde(default, deserialize_with = "answer::wiped")]
-    client_secret: Option<Zeroizing<String>>,
-    #[serde(default, deserialize_with = "answer::wiped")]
-    refresh_token: Option<Zeroizing<String>>,
-    universe_domain: Option<String>,
-    account: Option<String>,
-    quota_project_id: Option<String>,
-}
-
 impl AuthorizedUser {
     /// Reads the file.
     ///
@@ -42,27 +28,26 @@ impl AuthorizedUser {
     ///
     /// Names the broken rule and what is accepted, without quoting the file.
     pub(super) fn load(content: &[u8], scopes: &[String]) -> Result<Self, KeyError> {
-        let text = key::text(content)?;
-        let file: File = serde_json::from_str(text).map_err(|error| key::json_error(text, &error))?;
-        if file.kind.as_deref() != Some("authorized_user") {
+        let mut file = Fields::read(content)?;
+        if file.text("type")?.as_deref() != Some("authorized_user") {
             return Err(KeyError::new(KeyReason::WrongType, "`type` must be `authorized_user`"));
         }
-        if file.universe_domain.as_deref().is_some_and(|domain| domain != "googleapis.com") {
+        if file.text("universe_domain")?.as_deref().is_some_and(|domain| domain != "googleapis.com") {
             return Err(KeyError::new(KeyReason::Universe, "`universe_domain` must be `googleapis.com`"));
         }
         let missing = |name: &str| KeyError::new(KeyReason::MissingField, format!("`{name}` is missing"));
-        let client_id = file.client_id.filter(|id| !id.is_empty()).ok_or_else(|| missing("client_id"))?;
+        let client_id = file.text("client_id")?.filter(|id| !id.is_empty()).ok_or_else(|| missing("client_id"))?;
         let secret = |text: Option<Zeroizing<String>>, name| {
             let text = text.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))?;
             Ok(Secret::new(text.as_bytes()))
         };
         Ok(Self {
             client_id,
-            client_secret: secret(file.client_secret, "client_secret")?,
-            refresh_token: secret(file.refresh_token, "refresh_token")?,
+            client_secret: secret(file.secret("client_secret")?, "client_secret")?,
+            refresh_token: secret(file.secret("refresh_token")?, "refresh_token")?,
             scope: scopes.join(" "),
-            account: file.account.filter(|account| key::is_email(account)),
-            quota_project: file.quota_project_id.filter(|id| key::is_word(id)),
+            account: file.text("account")?.filter(|account| key::is_email(account)),
+            quota_project: file.text("quota_project_id")?.filter(|id| key::is_word(id)),
         })
     }
 
@@ -158,11 +143,14 @@ mod tests {
             (with("refresh_token", Value::Null), "`refresh_token` is missing"),
             (with("refresh_token", json!("")), "`refresh_token` is missing"),
             (with("universe_domain", json!("other.test")), "`universe_domain` must be `googleapis.com`"),
+            (with("type", json!(7)), "`type` is not text; accepted: text"),
+            (with("client_secret", json!(["hunter2"])), "`client_secret` is not text; accepted: text"),
+            (with("refresh_token", json!(7)), "`refresh_token` is not text; accepted: text"),
         ] {
             let error = load(&file).expect_err(said);
             assert!(error.message.starts_with(said) && !error.message.contains("hunter"), "{said}: {error}");
         }
-        for content in [&b""[..], b"[]", b"{", b"\xff", br#"{"type":"authorized_user","refresh_token":7}"#] {
+        for content in [&b""[..], b"[]", b"{", b"\xff", b"[{}]"] {
             let error = AuthorizedUser::load(content, &[]).unwrap_err();
             assert!(!error.message.is_empty());
         }

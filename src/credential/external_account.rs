@@ -6,12 +6,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
     Class, Exchange, FetchError, Get, Impersonated, KeyError, KeyReason, Reason, Token, TokenEndpoint, expand_scope,
-    key, sts::Trade,
+    fields::Fields, is_service_account, key, sts::Trade,
 };
 use crate::{authority::Authority, secret::Secret};
 
@@ -34,47 +33,6 @@ struct SubjectToken {
     field: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct File {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    audience: Option<String>,
-    subject_token_type: Option<String>,
-    token_url: Option<String>,
-    service_account_impersonation_url: Option<String>,
-    service_account_impersonation: Option<Impersonation>,
-    credential_source: Option<Source>,
-    workforce_pool_user_project: Option<serde::de::IgnoredAny>,
-    client_id: Option<serde::de::IgnoredAny>,
-    client_secret: Option<serde::de::IgnoredAny>,
-    universe_domain: Option<String>,
-    quota_project_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Impersonation {
-    token_lifetime_seconds: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Source {
-    file: Option<PathBuf>,
-    url: Option<String>,
-    #[serde(default)]
-    headers: std::collections::BTreeMap<String, String>,
-    format: Option<Format>,
-    executable: Option<serde::de::IgnoredAny>,
-    certificate: Option<serde::de::IgnoredAny>,
-    environment_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Format {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    subject_token_field_name: Option<String>,
-}
-
 impl ExternalAccount {
     /// Reads the file. `account` takes the place of the one that it names.
     ///
@@ -82,44 +40,40 @@ impl ExternalAccount {
     ///
     /// Names the broken rule and what is accepted, without quoting the file.
     pub(super) fn load(content: &[u8], scopes: &[String], account: Option<&str>) -> Result<Self, KeyError> {
-        let text = key::text(content)?;
-        let file: File = serde_json::from_str(text).map_err(|error| key::json_error(text, &error))?;
-        if file.kind.as_deref() != Some("external_account") {
+        let mut file = Fields::read(content)?;
+        if file.text("type")?.as_deref() != Some("external_account") {
             return Err(KeyError::new(KeyReason::WrongType, "`type` must be `external_account`"));
         }
-        if file.token_url.as_deref() != Some(TokenEndpoint::STS.url) {
+        if file.text("token_url")?.as_deref() != Some(TokenEndpoint::STS.url) {
             let message = format!("`token_url` must be `{}`", TokenEndpoint::STS.url);
             return Err(KeyError::new(KeyReason::TokenUri, message));
         }
-        if file.universe_domain.as_deref().is_some_and(|domain| domain != "googleapis.com") {
+        if file.text("universe_domain")?.as_deref().is_some_and(|domain| domain != "googleapis.com") {
             return Err(KeyError::new(KeyReason::Universe, "`universe_domain` must be `googleapis.com`"));
         }
-        if file.workforce_pool_user_project.is_some() {
+        if file.has("workforce_pool_user_project") {
             return Err(invalid(
                 "`workforce_pool_user_project` is of workforce pools, which are for people; accepted: a workload \
                  identity pool",
             ));
         }
-        if file.client_id.is_some() || file.client_secret.is_some() {
+        if file.has("client_id") || file.has("client_secret") {
             return Err(invalid(
                 "`client_id` and `client_secret` are of programs that people sign in to; accepted: neither",
             ));
         }
-        let audience = file.audience.filter(|audience| is_provider(audience)).ok_or_else(|| {
+        let audience = file.text("audience")?.filter(|audience| is_provider(audience)).ok_or_else(|| {
             invalid("`audience` must be //iam.googleapis.com/projects/…/workloadIdentityPools/…/providers/…")
         })?;
-        let kind = file.subject_token_type.filter(|kind| SUBJECT_TOKEN_TYPES.contains(&kind.as_str()));
+        let kind = file.text("subject_token_type")?.filter(|kind| SUBJECT_TOKEN_TYPES.contains(&kind.as_str()));
         let subject_token_type = kind.ok_or_else(|| {
             invalid(&format!("`subject_token_type` must be one of {}", SUBJECT_TOKEN_TYPES.join(", ")))
         })?;
-        let source = file.credential_source.ok_or_else(|| {
+        let source = file.object("credential_source")?.ok_or_else(|| {
             KeyError::new(KeyReason::MissingField, "`credential_source` is missing; accepted: `file` or `url`")
         })?;
-        let named = file.service_account_impersonation_url.as_deref().map(impersonated_account).transpose()?;
-        let seconds = file.service_account_impersonation.and_then(|more| more.token_lifetime_seconds).unwrap_or(3600);
-        if !(600..=43_200).contains(&seconds) {
-            return Err(invalid("`token_lifetime_seconds` must be 600 to 43200"));
-        }
+        let named = file.text("service_account_impersonation_url")?.as_deref().map(impersonated_account).transpose()?;
+        let seconds = lifetime(file.object("service_account_impersonation")?.unwrap_or_default())?;
         let account = account.map(ToOwned::to_owned).or(named);
         let impersonated = account.map(|account| Impersonated {
             account,
@@ -129,7 +83,7 @@ impl ExternalAccount {
         });
         // With impersonation the scopes are asked for in the second step.
         let scope = if impersonated.is_some() { expand_scope("cloud-platform") } else { scopes.join(" ") };
-        let quota_project = file.quota_project_id.filter(|id| key::is_word(id));
+        let quota_project = file.text("quota_project_id")?.filter(|id| key::is_word(id));
         Ok(Self {
             audience,
             subject_token_type,
@@ -183,34 +137,32 @@ impl ExternalAccount {
 }
 
 impl SubjectToken {
-    fn read(source: Source) -> Result<Self, KeyError> {
+    fn read(mut source: Fields) -> Result<Self, KeyError> {
         let refused = |what: &str| Err(invalid(&format!("{what} accepted: `file` or `url`")));
-        if source.executable.is_some() {
+        if source.has("executable") {
             return refused("`executable` runs a program, which a sidecar does not;");
         }
-        if source.environment_id.is_some() {
+        if source.has("environment_id") {
             return refused("AWS's requests (`environment_id`) are not made here;");
         }
-        if source.certificate.is_some() {
+        if source.has("certificate") {
             return refused("`certificate` wants mutual TLS, which is not spoken here;");
         }
-        let place = match (source.file, source.url) {
+        let place = match (source.text("file")?.map(PathBuf::from), source.text("url")?) {
             (Some(file), None) if file.is_absolute() => Get::File(file),
             (Some(_), None) => return Err(invalid("`credential_source.file` must be an absolute path")),
-            (None, Some(url)) => url_of(&url, &source.headers)?,
+            (None, Some(url)) => url_of(&url, source.object("headers")?.unwrap_or_default())?,
             (Some(_), Some(_)) => {
                 return refused("both `file` and `url` are given, and libraries differ in which wins;");
             }
             (None, None) => return refused("`credential_source` has neither `file` nor `url`;"),
         };
-        let field = match source.format {
-            None => None,
-            Some(Format { kind, subject_token_field_name }) => match (kind.as_deref(), subject_token_field_name) {
-                (None | Some("text"), _) => None,
-                (Some("json"), Some(field)) if !field.is_empty() => Some(field),
-                (Some("json"), _) => return Err(invalid("`format` of type json needs `subject_token_field_name`")),
-                _ => return Err(invalid("`format` must be of the type text or json")),
-            },
+        let mut format = source.object("format")?.unwrap_or_default();
+        let field = match (format.text("type")?.as_deref(), format.text("subject_token_field_name")?) {
+            (None | Some("text"), _) => None,
+            (Some("json"), Some(field)) if !field.is_empty() => Some(field),
+            (Some("json"), _) => return Err(invalid("`format` of type json needs `subject_token_field_name`")),
+            _ => return Err(invalid("`format` must be of the type text or json")),
         };
         Ok(Self { place, field })
     }
@@ -249,7 +201,16 @@ fn in_json(content: &Secret, field: &str) -> Option<Zeroizing<Vec<u8>>> {
     }
 }
 
-fn url_of(url: &str, headers: &std::collections::BTreeMap<String, String>) -> Result<Get, KeyError> {
+/// Of tokens of an account that is impersonated, in seconds.
+fn lifetime(mut impersonation: Fields) -> Result<u64, KeyError> {
+    let seconds = impersonation.number("token_lifetime_seconds", "600 to 43200")?.unwrap_or(3600);
+    if !(600..=43_200).contains(&seconds) {
+        return Err(invalid("`service_account_impersonation.token_lifetime_seconds` must be 600 to 43200"));
+    }
+    Ok(seconds)
+}
+
+fn url_of(url: &str, headers: Fields) -> Result<Get, KeyError> {
     let bad = || invalid("`credential_source.url` must be http://HOST[:PORT]/PATH, or https://HOST/PATH");
     let (is_tls, rest) = match url.split_once("://") {
         Some(("http", rest)) => (false, rest),
@@ -265,8 +226,8 @@ fn url_of(url: &str, headers: &std::collections::BTreeMap<String, String>) -> Re
         return Err(bad());
     }
     let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        let wrong = || invalid("`credential_source.headers` must be names and values of header fields");
+    let wrong = || invalid("`credential_source.headers` must be names and values of header fields");
+    for (name, value) in headers.texts().ok_or_else(wrong)? {
         let name: HeaderName = name.parse().map_err(|_| wrong())?;
         if OURS.contains(&name) || name.as_str().starts_with("proxy-") {
             return Err(invalid("`credential_source.headers` must not say where a request goes or how it is framed"));
@@ -283,11 +244,11 @@ fn impersonated_account(url: &str) -> Result<String, KeyError> {
     let account = url
         .strip_prefix("https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/")
         .and_then(|rest| rest.strip_suffix(":generateAccessToken"))
-        .filter(|account| key::is_email(account) && !account.contains(['/', '%', '?', '#', ':']));
+        .filter(|account| is_service_account(account));
     account.map(ToOwned::to_owned).ok_or_else(|| {
         invalid(
             "`service_account_impersonation_url` must be https://iamcredentials.googleapis.com/v1/projects/-/\
-             serviceAccounts/ACCOUNT:generateAccessToken",
+             serviceAccounts/ACCOUNT:generateAccessToken, with an account such as name@project.iam.gserviceaccount.com",
         )
     })
 }

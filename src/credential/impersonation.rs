@@ -24,6 +24,16 @@ pub struct Impersonated {
     pub lifetime: Duration,
 }
 
+/// Whether this is the e-mail address of a service account. It becomes a part of a path, so there is nothing in it to
+/// escape.
+pub fn is_service_account(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_address = |(user, domain): (&str, &str)| {
+        !user.is_empty() && domain.contains('.') && user.bytes().chain(domain.bytes()).all(legal)
+    };
+    text.len() <= 254 && text.split_once('@').is_some_and(is_address)
+}
+
 impl Impersonated {
     /// An access token, asked for with `bearer`.
     pub(super) async fn access(&self, bearer: Secret, exchange: &Exchange) -> Result<Token, FetchError> {

@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
 use super::{
+    fields::{Fields, TWICE},
     jwt::{self, SigningKey},
     pem,
 };
@@ -37,28 +37,27 @@ impl Key {
     ///
     /// Names the broken rule, and the line where that helps. Never quotes the file's secrets.
     pub fn parse(content: &[u8]) -> Result<Self, KeyError> {
-        let text = text(content)?;
-        let fields: Fields = serde_json::from_str(text).map_err(|error| json_error(text, &error))?;
-        fields.check_type()?;
-        fields.check_places()?;
+        let file = File::read(content)?;
+        file.check_type()?;
+        file.check_places()?;
         let client_email =
-            fields.client_email.filter(|email| !email.trim().is_empty()).ok_or_else(|| missing("client_email"))?;
+            file.client_email.filter(|email| !email.trim().is_empty()).ok_or_else(|| missing("client_email"))?;
         if !is_email(&client_email) {
             return Err(invalid("`client_email` is not an e-mail address"));
         }
-        let key_id = fields.private_key_id.filter(|id| !id.is_empty());
+        let key_id = file.private_key_id.filter(|id| !id.is_empty());
         if key_id.as_deref().is_some_and(|id| !is_word(id)) {
             return Err(invalid("`private_key_id` must be 1 to 128 letters, digits, `-`, `_` or `.`"));
         }
         let private_key =
-            fields.private_key.filter(|key| !key.trim().is_empty()).ok_or_else(|| missing("private_key"))?;
+            file.private_key.filter(|key| !key.trim().is_empty()).ok_or_else(|| missing("private_key"))?;
         let signing = signing_key("`private_key`", &private_key)?;
         if !signing.is_rsa() {
             return Err(KeyError::new(KeyReason::NotRsa, "`private_key` is an EC key; RSA is needed"));
         }
-        let project = fields.project_id.filter(|id| is_word(id)).or_else(|| project_of(&client_email));
-        let quota_project = fields.quota_project_id.filter(|id| is_word(id));
-        let universe = fields.universe_domain.filter(|domain| domain != UNIVERSE);
+        let project = file.project_id.filter(|id| is_word(id)).or_else(|| project_of(&client_email));
+        let quota_project = file.quota_project_id.filter(|id| is_word(id));
+        let universe = file.universe_domain.filter(|domain| domain != UNIVERSE);
         Ok(Self { client_email, key_id, project, quota_project, universe, signing })
     }
 
@@ -140,9 +139,9 @@ impl PartialEq for Key {
 
 impl Eq for Key {}
 
-/// The fields that matter. A map visitor of our own, since a derived one overlooks a doubled unknown field.
+/// The fields that matter.
 #[derive(Default)]
-struct Fields {
+struct File {
     kind: Option<String>,
     client_email: Option<String>,
     private_key: Option<Zeroizing<String>>,
@@ -154,7 +153,22 @@ struct Fields {
     is_client_secret: bool,
 }
 
-impl Fields {
+impl File {
+    fn read(content: &[u8]) -> Result<Self, KeyError> {
+        let mut fields = Fields::read(content)?;
+        Ok(Self {
+            kind: fields.text("type")?,
+            client_email: fields.text("client_email")?,
+            private_key: fields.secret("private_key")?,
+            private_key_id: fields.text("private_key_id")?,
+            project_id: fields.text("project_id")?,
+            quota_project_id: fields.text("quota_project_id")?,
+            token_uri: fields.text("token_uri")?,
+            universe_domain: fields.text("universe_domain")?,
+            is_client_secret: fields.has("installed") || fields.has("web"),
+        })
+    }
+
     fn check_type(&self) -> Result<(), KeyError> {
         let wrong = |message: String| Err(KeyError::new(KeyReason::WrongType, message));
         match self.kind.as_deref() {
@@ -186,52 +200,6 @@ impl Fields {
     }
 }
 
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Fields;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Fields::default();
-                let mut seen = std::collections::HashSet::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if !seen.insert(name.clone()) {
-                        return Err(serde::de::Error::custom(DUPLICATE));
-                    }
-                    let slot = match name.as_str() {
-                        "type" => &mut fields.kind,
-                        "client_email" => &mut fields.client_email,
-                        "private_key" => {
-                            fields.private_key = map.next_value::<Option<String>>()?.map(Zeroizing::new);
-                            continue;
-                        }
-                        "private_key_id" => &mut fields.private_key_id,
-                        "project_id" => &mut fields.project_id,
-                        "quota_project_id" => &mut fields.quota_project_id,
-                        "token_uri" => &mut fields.token_uri,
-                        "universe_domain" => &mut fields.universe_domain,
-                        other => {
-                            fields.is_client_secret |= matches!(other, "installed" | "web");
-                            map.next_value::<IgnoredAny>()?;
-                            continue;
-                        }
-                    };
-                    *slot = map.next_value()?;
-                }
-                Ok(fields)
-            }
-        }
-
-        deserializer.deserialize_map(Reader)
-    }
-}
-
 /// The text of the file, without byte-order mark.
 pub(super) fn text(content: &[u8]) -> Result<&str, KeyError> {
     if content.len() > MOST_BYTES {
@@ -255,7 +223,7 @@ pub(super) fn text(content: &[u8]) -> Result<&str, KeyError> {
     }
 }
 
-/// serde_json's messages may quote the file, so that only its category and position are used.
+/// serde_json's messages may quote the file, so that only its category and position are used, and what we said ourselves.
 pub(super) fn json_error(text: &str, error: &serde_json::Error) -> KeyError {
     use serde_json::error::Category;
     let said = error.to_string();
@@ -268,10 +236,11 @@ pub(super) fn json_error(text: &str, error: &serde_json::Error) -> KeyError {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
         Category::Eof => KeyError::new(KeyReason::NotJson, format!("not JSON: cut short at line {line}")),
-        Category::Data if said.starts_with(DUPLICATE) => {
-            KeyError::new(KeyReason::DuplicateField, format!("a field stands twice, line {line}"))
+        // Its name is one that may be repeated.
+        Category::Data if said.contains(TWICE) => {
+            let name = said.split(TWICE).next().unwrap_or_default();
+            KeyError::new(KeyReason::DuplicateField, format!("{name}{TWICE}, line {line}; accepted: once"))
         }
-        Category::Data => invalid(&format!("a field is not text, line {line}")),
         _ => KeyError::new(KeyReason::NotJson, format!("not JSON: line {line} column {column}")),
     }
 }
@@ -346,7 +315,6 @@ const TOKEN_URIS: [&str; 4] = [
     "https://www.googleapis.com/oauth2/v4/token",
     "https://oauth2.mtls.googleapis.com/token",
 ];
-const DUPLICATE: &str = "doubled field";
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ mod confided;
 pub mod endpoint;
 pub mod error;
 mod external_account;
+mod fields;
 mod impersonation;
 pub mod jwt;
 pub mod key;
@@ -33,7 +34,7 @@ pub use endpoint::{
 };
 pub use error::{Class, FetchError, Reason};
 pub use external_account::ExternalAccount;
-pub use impersonation::Impersonated;
+pub use impersonation::{Impersonated, is_service_account};
 pub use key::{Key, KeyError, KeyReason};
 pub use metadata_server::MetadataServer;
 pub use parameters::{ParameterError, Parameters};

@@ -96,9 +96,20 @@ fn what_is_not_taken_is_refused_by_field_and_with_what_is_accepted() {
         (with("/service_account_impersonation_url", json!(URL.replace("a@p", "%61@p"))), "`service_account"),
         (
             with("/service_account_impersonation", json!({"token_lifetime_seconds": 599})),
-            "`token_lifetime_seconds` must",
+            "`service_account_impersonation.token_lifetime_seconds` must be 600 to 43200",
         ),
-        (with("/service_account_impersonation", json!({"token_lifetime_seconds": 43_201})), "`token_lifetime_seconds`"),
+        (
+            with("/service_account_impersonation", json!({"token_lifetime_seconds": 43_201})),
+            "`service_account_impersonation.token_lifetime_seconds` must be 600 to 43200",
+        ),
+        (
+            with("/service_account_impersonation", json!({"token_lifetime_seconds": "3600"})),
+            "`service_account_impersonation.token_lifetime_seconds` is not a whole number; accepted: 600 to 43200, w",
+        ),
+        (with("/service_account_impersonation", json!(3600)), "`service_account_impersonation` is not an object"),
+        (with("/type", json!(["external_account"])), "`type` is not text; accepted: text"),
+        (with("/audience", json!({"evil": 1})), "`audience` is not text; accepted: text"),
+        (with("/credential_source", json!("/evil")), "`credential_source` is not an object; accepted: fields"),
     ] {
         refused(&file, said);
     }
@@ -141,8 +152,34 @@ fn a_subject_token_comes_from_a_file_or_a_url_and_from_nowhere_else() {
         (with("/client_secret", json!("hunter2")), "`client_id` and `client_secret`"),
         (source(json!({"file": "/a", "format": {"type": "json"}})), "`format` of type json needs"),
         (source(json!({"file": "/a", "format": {"type": "xml"}})), "`format` must be"),
+        (source(json!({"file": 7})), "`credential_source.file` is not text; accepted: text"),
+        (source(json!({"file": "/a", "format": {"type": 7}})), "`credential_source.format.type` is not text"),
+        (source(json!({"url": "http://a/", "headers": {"a": 7}})), "`credential_source.headers` must be names and"),
     ] {
         refused(&file, said);
+    }
+}
+
+#[test]
+fn a_field_that_stands_twice_is_named() {
+    let file = good().to_string().replacen('{', "{\"type\":\"external_account\",", 1);
+    let error = ExternalAccount::load(file.as_bytes(), &[], None).unwrap_err();
+    assert_eq!(error.reason, KeyReason::DuplicateField);
+    assert_eq!(error.message, "`type` stands twice, line 1; accepted: once");
+}
+
+#[test]
+fn an_account_has_the_letters_that_the_configuration_takes_too() {
+    for account in
+        ["a<b@c.d", "a>@p.iam", "a b@p.iam", "a@b", "a@b@c.d", "@c.d", "a", "a@c.d;x", "a\u{e4}@c.d", "a'@c.d"]
+    {
+        let url = URL.replace("a@p.iam.gserviceaccount.com", account);
+        let said = "`service_account_impersonation_url` must be";
+        refused(&with("/service_account_impersonation_url", json!(url)), said);
+    }
+    for account in ["A-b_c.1@p.example.com.iam.gserviceaccount.com", "123-compute@developer.gserviceaccount.com"] {
+        let url = URL.replace("a@p.iam.gserviceaccount.com", account);
+        assert_eq!(load(&with("/service_account_impersonation_url", json!(url))).unwrap().account(), Some(account));
     }
 }
 
