@@ -66,6 +66,7 @@ fn ports(running: &config::Settings) -> Vec<u16> {
     let doors = all(config::ListenerSettings::default()).into_iter().chain(all(running.listeners)).flatten();
     doors
         .chain(running.endpoints.iter().map(|endpoint| endpoint.listen))
+        .chain(running.mqtt.iter().map(|door| door.listen))
         .map(|address: SocketAddr| address.port())
         .collect()
 }

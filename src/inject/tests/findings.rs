@@ -88,6 +88,11 @@ fn ports() -> Vec<Case> {
         ("", port(14191), ports),
         ("config: {listeners: {metadata: '127.0.0.1:9000'}}\n", port(9000), "spec.containers[0].ports: 9000"),
         (
+            "allowHosts: [mqtt.example.com, '*.googleapis.com']\nconfig: {mqtt: [{listen: 1883, upstream: 'mqtt.example.com:8883', credential: default}]}\n",
+            port(1883),
+            "spec.containers[0].ports: 1883",
+        ),
+        (
             "",
             app("ports", json!([{"containerPort": 1, "name": "bearerd-metrics"}])),
             "spec.containers[0].ports: 'bearerd",
