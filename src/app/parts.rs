@@ -11,7 +11,9 @@ use super::{
     trust::{self, Trust},
 };
 use crate::{
+    authority::Host,
     clock::Clock,
+    credential::ApiHost,
     net::{
         client::Client,
         dial::{Dialer, SharedDialer},
@@ -35,7 +37,8 @@ pub fn upstream(settings: &Upstream, clock: Clock) -> anyhow::Result<(TlsPolicie
         http1: tls::client_config(roots.clone(), &[tls::HTTP11])?,
         plain: tls::client_config(roots, &[])?,
     };
-    let dialer = Dialer::new(Resolver::system(clock), settings.dial.clone());
+    let endpoints = ApiHost::ALL.iter().filter_map(|host| Host::parse(host.as_str()).ok()).collect();
+    let dialer = Dialer::new(Resolver::system(clock).keeping(endpoints), settings.dial.clone());
     Ok((policies, Arc::new(dialer)))
 }
 

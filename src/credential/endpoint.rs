@@ -31,6 +31,9 @@ impl ApiHost {
     /// Tokens of accounts that another one may impersonate.
     pub const IAM_CREDENTIALS: Self = Self("iamcredentials.googleapis.com");
 
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::OAUTH, Self::STS, Self::IAM_CREDENTIALS];
+
     /// The name, for DNS, SNI and the certificate.
     pub fn as_str(self) -> &'static str {
         self.0

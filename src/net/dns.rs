@@ -24,12 +24,15 @@ use hickory_resolver::{
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::RData,
 };
+use memory::Memory;
 use tokio::sync::Semaphore;
 
 use crate::{
     authority::Host,
     clock::{Clock, Moment},
 };
+
+mod memory;
 
 /// How a name is completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,8 +46,10 @@ pub enum Completion {
 /// The resolver and its memory of good answers.
 pub struct Resolver {
     hickory: TokioResolver,
-    /// By how the name was completed too: what a search domain answered says nothing about the absolute name.
-    answers: Mutex<HashMap<Question, Answer>>,
+    /// By how the name was completed: what a search domain answered says nothing about the absolute name, and names that
+    /// the application makes up take no room of those that matter.
+    known_absolute: Mutex<Memory>,
+    known_search: Mutex<Memory>,
     /// What is being looked up, for as long as somebody waits for it.
     flights: Mutex<HashMap<Question, WeakShared<Flight>>>,
     /// Room for look-ups. Names of Google's hosts have their own, so that no name of the application's is in their way.
@@ -111,7 +116,15 @@ impl Resolver {
         limit(builder.options_mut());
         let hickory = builder.build().unwrap_or_else(|_| unreachable_resolver());
         let room = || Arc::new(Semaphore::new(MOST_IN_FLIGHT));
-        Self { hickory, answers: Mutex::default(), flights: Mutex::default(), absolute: room(), search: room(), clock }
+        let (known_absolute, known_search) = (Mutex::default(), Mutex::default());
+        let (absolute, search) = (room(), room());
+        Self { hickory, known_absolute, known_search, flights: Mutex::default(), absolute, search, clock }
+    }
+
+    /// The same, which gives up no answer about these names, asked for as absolute ones: without tokens nothing goes.
+    #[must_use]
+    pub fn keeping(self, names: Vec<Host>) -> Self {
+        Self { known_absolute: Mutex::new(Memory::keeping(names)), ..self }
     }
 
     /// The addresses of `host`, IPv4 first.
@@ -124,7 +137,7 @@ impl Resolver {
         let kept = self.remembered(&question).filter(|answer| now < answer.fresh_until + STALE);
         let Some(kept) = kept else {
             let answer = self.flight(&question).await?;
-            self.remember(question, answer.clone());
+            self.remember(&question, answer.clone());
             return Ok(answer.addresses);
         };
         if now < kept.ask_again {
@@ -137,7 +150,7 @@ impl Resolver {
             Ok(Err(_)) | Err(_) => Answer { ask_again: self.clock.now() + SHORTEST, ..kept },
         };
         let addresses = answer.addresses.clone();
-        self.remember(question, answer);
+        self.remember(&question, answer);
         Ok(addresses)
     }
 
@@ -175,24 +188,20 @@ impl Resolver {
         }
     }
 
-    fn remembered(&self, question: &Question) -> Option<Answer> {
-        self.lock().get(question).cloned()
+    fn remembered(&self, (host, completion): &Question) -> Option<Answer> {
+        self.known(*completion).answer(host)
     }
 
-    fn remember(&self, question: Question, answer: Answer) {
-        let mut answers = self.lock();
-        if answers.len() >= MOST_NAMES && !answers.contains_key(&question) {
-            let now = self.clock.now();
-            answers.retain(|_, kept| kept.fresh_until > now);
-            if answers.len() >= MOST_NAMES {
-                answers.clear();
-            }
-        }
-        answers.insert(question, answer);
+    fn remember(&self, (host, completion): &Question, answer: Answer) {
+        self.known(*completion).keep(host, answer);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Question, Answer>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self, completion: Completion) -> std::sync::MutexGuard<'_, Memory> {
+        let memory = match completion {
+            Completion::Absolute => &self.known_absolute,
+            Completion::Search => &self.known_search,
+        };
+        memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -283,7 +292,6 @@ const STALE: Duration = Duration::from_secs(600);
 /// How long a new answer is waited for where an old one serves; RFC 8767 §5 "client response timer", and a name server
 /// that is well answers sooner.
 const PATIENCE: Duration = Duration::from_secs(1);
-const MOST_NAMES: usize = 1024;
 const MOST_RECORDS: usize = 64;
 /// Look-ups at once of either kind. Each may take four descriptors: two families, two name servers.
 const MOST_IN_FLIGHT: usize = 32;

@@ -132,7 +132,8 @@ impl Stage {
         tasks.spawn(server.clone().udp(udp, tasks.clone()));
         tasks.spawn(server.clone().tcp(tcp, tasks.clone()));
         let (clock, hand) = Clock::by_hand();
-        let resolver = Arc::new(Resolver::completing(address, search, clock));
+        let resolver = Resolver::completing(address, search, clock).keeping(vec![Host::parse(KEPT).unwrap()]);
+        let resolver = Arc::new(resolver);
         Self { server, resolver, hand, tasks }
     }
 
@@ -167,6 +168,9 @@ impl Drop for Stage {
         self.tasks.end();
     }
 }
+
+/// A name that a stage's resolver never forgets.
+const KEPT: &str = "oauth2.googleapis.com";
 
 /// How long whoever opens a connection waits for all of it.
 const DIAL: Duration = Duration::from_secs(10);
@@ -268,6 +272,34 @@ async fn names_are_looked_up_a_few_at_a_time_and_strangers_hold_up_none_of_googl
     let begin = Instant::now();
     assert!(stage.addresses().await.is_ok());
     assert!(begin.elapsed() < Duration::from_secs(1), "it waited for strangers: {:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn names_that_somebody_makes_up_take_no_good_answer_away() {
+    let stage = Stage::new().await;
+    let good = stage.addresses().await.unwrap();
+    for number in 0..1100 {
+        stage.ask(&format!("host-{number}.example"), Completion::Search).await.unwrap();
+    }
+    stage.does(Says(ResponseCode::ServFail));
+    stage.passes(31);
+    assert_eq!(stage.addresses().await.expect("the last good answer"), good);
+    assert!(stage.ask("host-1099.example", Completion::Search).await.is_ok(), "nor that of a stranger of late");
+}
+
+/// Every bucket has a name of its own below a zone of Google's, so that those may be made up too.
+#[tokio::test]
+async fn no_number_of_googles_names_takes_the_answer_about_the_token_endpoint_away() {
+    let stage = Stage::new().await;
+    let endpoint = || stage.ask(KEPT, Completion::Absolute);
+    let good = endpoint().await.unwrap();
+    for number in 0..1100 {
+        stage.ask(&format!("b{number}.storage.googleapis.com"), Completion::Absolute).await.unwrap();
+    }
+    stage.does(Says(ResponseCode::ServFail));
+    stage.passes(31);
+    assert_eq!(endpoint().await.expect("the last good answer"), good);
+    assert!(stage.ask("b1099.storage.googleapis.com", Completion::Absolute).await.is_ok());
 }
 
 #[tokio::test]
