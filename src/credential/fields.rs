@@ -21,7 +21,7 @@ pub(super) struct Fields {
 enum Value {
     Text(Zeroizing<String>),
     Number(u64),
-    Object(BTreeMap<String, Value>),
+    Object(BTreeMap<String, Self>),
     Null,
     Other,
 }
