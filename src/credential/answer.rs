@@ -26,7 +26,8 @@ mod derived;
 
 pub(super) use derived::{bare_id, generated_id, impersonated, traded};
 
-/// An answer, when the request for it was sent, and which time it was for the other side then (seconds since 1970).
+/// An answer, when the request for it was sent, and which time it was for the other side when it answered (seconds since
+/// 1970).
 pub(super) struct Kept<'a> {
     pub(super) answer: &'a Answer,
     pub(super) sent: Moment,

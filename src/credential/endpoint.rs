@@ -8,7 +8,12 @@ use http::{HeaderMap, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use zeroize::Zeroizing;
 
-use super::{CredentialName, FetchError, Reason, Token, answer::Kept, confided::Confided, skew::Skew};
+use super::{
+    CredentialName, FetchError, Reason, Token,
+    answer::Kept,
+    confided::Confided,
+    skew::{self, Skew},
+};
 use crate::{
     authority::Authority,
     clock::{Clock, Moment},
@@ -239,7 +244,7 @@ impl Exchange {
 
     /// Posts an assertion and reads the token. `sign` gets the time to write into the assertion, in seconds
     /// since 1970; it is called twice when the endpoint refuses our time and its `Date` explains why. `read` gets the
-    /// answer, when the request for it was sent, and the endpoint's time then.
+    /// answer, when the request for it was sent, and the endpoint's time when it answered.
     pub(super) async fn trade(
         &self,
         endpoint: &'static TokenEndpoint,
@@ -289,10 +294,22 @@ impl Exchange {
         request: Request,
         read: impl Fn(&Kept<'_>) -> Result<Token, FetchError>,
     ) -> Result<Token, FetchError> {
-        let (now, sent) = (self.skew.server_seconds(self.clock.wall()), self.clock.now());
+        let sent = self.clock.now();
         let confided = Confided::of(&request);
         let answer = self.ask(request).await?;
+        let now = self.time_of(&answer);
+        if let Some(date) = answer.date {
+            self.skew.observe(self.clock.wall(), date, sent.until(self.clock.now()));
+        }
         read(&Kept { answer: &answer, sent, now }).map_err(|error| confided.hide(error))
+    }
+
+    /// The time at which the other side answered, in its own words where it says a sensible one: what says when it ends
+    /// says so by the clock of the same side, which ours need not agree with.
+    pub(super) fn time_of(&self, answer: &Answer) -> u64 {
+        let wall = self.clock.wall();
+        let own = answer.date.filter(|date| skew::is_plausible(wall, *date));
+        own.unwrap_or_else(|| self.skew.server_seconds(wall))
     }
 
     /// Gets something once, bounded in time; `what` names the other side in errors.
@@ -319,7 +336,7 @@ impl Exchange {
         let confided = Confided::of(&request);
         let answer = self.ask(request).await?;
         let (wall, round_trip) = (self.clock.wall(), sent.until(self.clock.now()));
-        let result = read(&answer, sent, began);
+        let result = read(&answer, sent, self.time_of(&answer));
         let refused_time = result.as_ref().is_err_and(|error| error.reason == Reason::Clock);
         let corrected = match answer.date {
             Some(date) if refused_time => self.skew.correct(wall, date),

@@ -68,9 +68,10 @@ async fn get(
     exchange: &Exchange,
     read: fn(&Kept<'_>) -> Result<Token, FetchError>,
 ) -> Result<Token, FetchError> {
-    let (now, sent) = (exchange.skew.server_seconds(exchange.clock.wall()), exchange.clock.now());
+    let sent = exchange.clock.now();
     let answer = ask(target, exchange).await?;
-    read(&Kept { answer: &answer, sent, now })
+    // Its time counts for its own tokens alone: what comes without TLS corrects no clock.
+    read(&Kept { answer: &answer, sent, now: exchange.time_of(&answer) })
 }
 
 async fn ask(target: String, exchange: &Exchange) -> Result<Answer, FetchError> {

@@ -65,6 +65,11 @@ impl Skew {
     }
 }
 
+/// Whether a `Date` is one to go by.
+pub(super) fn is_plausible(ours: Wall, date: u64) -> bool {
+    plausible(ours, date).is_some()
+}
+
 /// A `Date` more than a day away is a broken server, not a clock to follow.
 fn plausible(ours: Wall, date: u64) -> Option<i64> {
     let difference = i64::try_from(i128::from(date) - i128::from(ours.seconds())).ok()?;

@@ -228,3 +228,65 @@ fn retry_after_is_read_as_seconds_and_as_a_date() {
     let lonely = (header::RETRY_AFTER, "Tue, 15 Nov 1994 08:14:31 GMT");
     assert_eq!(read(&[lonely]), None, "a date needs the server's own clock");
 }
+
+/// What says of itself when it ends, by a server whose clock differs from ours.
+struct Ending {
+    server: u64,
+}
+
+impl Ending {
+    fn answer(&self, body: String) -> BoxFuture<'_, Result<Answer, PostError>> {
+        let answer = Answer { is_of_metadata_server: true, ..answer(200, Some(self.server), &body) };
+        Box::pin(async { Ok(answer) })
+    }
+
+    fn id_token(&self) -> String {
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{}}}"#, self.server + 1800)))
+    }
+}
+
+impl Post for Ending {
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Answer, PostError>> {
+        let end = jiff::Timestamp::from_second(i64::try_from(self.server).unwrap() + 1800).unwrap();
+        let body = match request.path.rsplit(':').next().unwrap() {
+            "generateAccessToken" => format!(r#"{{"accessToken":"ya29.x","expireTime":"{end}"}}"#),
+            "generateIdToken" => format!(r#"{{"token":"{}"}}"#, self.id_token()),
+            _ => format!(r#"{{"id_token":"{}"}}"#, self.id_token()),
+        };
+        self.answer(body)
+    }
+
+    fn get(&self, _: Get) -> BoxFuture<'_, Result<Answer, PostError>> {
+        self.answer(self.id_token())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_says_when_it_ends_ends_then_whatever_our_clock_says() {
+    let account_of = |name: &str| Impersonated {
+        account: name.to_owned(),
+        delegates: Vec::new(),
+        scopes: vec!["a".to_owned()],
+        lifetime: Duration::from_secs(1800),
+    };
+    let whom = account_of("a@p.iam.gserviceaccount.com");
+    for difference in [-86_000_i64, -3_600, -240, 0, 240, 3_600, 86_000] {
+        for what in ["generateAccessToken", "generateIdToken", "jwt-bearer", "metadata"] {
+            let clock = Clock::virtual_time();
+            let server = clock.wall().seconds().saturating_add_signed(difference);
+            let exchange = Exchange::new(Arc::new(Ending { server }), clock);
+            let bearer = Secret::new("ya29.source");
+            let token = match what {
+                "generateAccessToken" => whom.access(bearer, &exchange).await,
+                "generateIdToken" => whom.id("https://a.run.app", bearer, &exchange).await,
+                "jwt-bearer" => account().id_token("https://a.run.app", &exchange).await,
+                _ => crate::credential::metadata_server::id("https://a.run.app", &exchange).await,
+            };
+            let life = token.unwrap().lifetime.as_secs();
+            assert!((1798..=1801).contains(&life), "{what} {difference}: {life}");
+            // What comes without TLS corrects no clock.
+            let learnt = if what == "metadata" { 0 } else { difference };
+            assert!((exchange.skew.offset_seconds() - learnt).abs() <= 1, "{what} {difference}");
+        }
+    }
+}
