@@ -14,14 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    credential::{
-        BoxFuture, CredentialName, Exchange, FetchError, Parameters, Parents, Post, Reason, Spec, Token, Want,
-    },
-    secret::Secret,
+    credential::{CredentialName, Exchange, Parameters, Post, Reason, Spec, Want},
     shutdown::Tasks,
     watch::{Pace, Snapshot},
 };
 
+mod bearer;
 mod caught;
 mod events;
 mod install;
@@ -29,20 +27,23 @@ mod keys;
 mod refresh;
 mod rotate;
 pub mod schedule;
+mod siblings;
 mod signature;
 mod signed;
 mod slot;
 mod status;
 
+pub use bearer::Bearer;
 pub use events::Events;
 pub use keys::Refused;
 pub use schedule::Settings;
 pub use signature::{Signature, SignatureError};
-pub use slot::{Bearer, Handle, UNAVAILABLE_LABELS, Unavailable};
+pub use slot::{Handle, UNAVAILABLE_LABELS, Unavailable};
 pub use status::{Condition, CredentialStatus, KeyStatus, Resting, SlotStatus, Trouble};
 
 use keys::KeySet;
 use refresh::Refresher;
+use siblings::Siblings;
 use slot::Slot;
 
 /// What the tasks work with.
@@ -104,7 +105,7 @@ impl Tokens {
     pub fn new(setup: Setup) -> Self {
         let settings = watch::Sender::new(Settings::default());
         let inner = Arc::new_cyclic(|inner: &Weak<Inner>| {
-            let exchange = Exchange { parents: Some(Arc::new(Siblings(inner.clone()))), ..setup.exchange.clone() };
+            let exchange = Exchange { parents: Some(Arc::new(Siblings::new(inner.clone()))), ..setup.exchange.clone() };
             Inner { setup: Setup { exchange, ..setup }, settings, credentials: Mutex::default() }
         });
         Self { inner }
@@ -270,57 +271,6 @@ fn is_unchanged(name: &CredentialName, before: &[Spec], after: &[Spec]) -> bool 
     }
     true
 }
-
-/// Gives derived credentials the tokens of those that they are derived from.
-struct Siblings(Weak<Inner>);
-
-impl Siblings {
-    fn handle(&self, name: &CredentialName) -> Option<Handle> {
-        Tokens { inner: self.0.upgrade()? }.handle(name, &Want::Access)
-    }
-}
-
-impl Parents for Siblings {
-    fn access(&self, name: &CredentialName) -> BoxFuture<'_, Result<Token, FetchError>> {
-        let (handle, name) = (self.handle(name), name.clone());
-        Box::pin(async move {
-            let none = |why: &str| {
-                FetchError::transient(Reason::NoSource, format!("the credential '{name}' has no token: {why}"))
-            };
-            let handle = handle.ok_or_else(|| none("it was removed from the configuration"))?;
-            let bearer = handle.wait(WAIT_FOR_PARENT).await.map_err(|unavailable| none(&unavailable.message))?;
-            Ok(as_token(&bearer))
-        })
-    }
-
-    fn another(&self, name: &CredentialName) -> BoxFuture<'_, Option<Token>> {
-        let handle = self.handle(name);
-        Box::pin(async move {
-            let handle = handle?;
-            let refused = handle.current()?.generation;
-            handle.renewed(refused, WAIT_FOR_PARENT).await.map(|bearer| as_token(&bearer))
-        })
-    }
-
-    fn arrival(&self, name: &CredentialName) -> BoxFuture<'_, ()> {
-        let handle = self.handle(name);
-        Box::pin(async move {
-            match handle {
-                Some(handle) => drop(handle.newer_than(0).await),
-                // Whoever puts it back restarts what is derived from it.
-                None => std::future::pending().await,
-            }
-        })
-    }
-}
-
-fn as_token(bearer: &Bearer) -> Token {
-    let secret = Secret::new(bearer.bare.as_bytes());
-    Token { secret, sent: bearer.issued, lifetime: bearer.issued.until(bearer.expires) }
-}
-
-/// Less than an exchange takes at most, so that both fit into a request's patience.
-const WAIT_FOR_PARENT: Duration = Duration::from_secs(5);
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use super::slot::{self, Bearer, Unavailable};
+use super::{
+    bearer::{Bearer, bearer},
+    slot::{self, Unavailable},
+};
 use crate::{
     clock::Moment,
     credential::{Exchange, Parameters, Reason, Source},
@@ -57,7 +60,7 @@ impl Cache {
         let token = source
             .sign(parameters, exchange)
             .map_err(|error| slot::unavailable(LATER, error.label(), &error.message))?;
-        let bearer = slot::bearer(&token, uses, source.into())
+        let bearer = bearer(&token, uses, source.into())
             .ok_or_else(|| slot::unavailable(LATER, Reason::BadAnswer.label(), "no header can carry the token"))?;
         let bearer = Arc::new(bearer);
         kept.make_room(now);

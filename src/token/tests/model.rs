@@ -19,10 +19,11 @@ use crate::{
     clock::Hand,
     credential::Token,
     token::{
+        bearer::Maker,
         keys::{Candidate, load},
         refresh::Subject,
         schedule::GUARD,
-        slot::{Installed, Maker, Unavailable},
+        slot::{Installed, Unavailable},
     },
 };
 
