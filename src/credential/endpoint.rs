@@ -127,6 +127,16 @@ pub trait Parents: Send + Sync {
         Box::pin(async { None })
     }
 
+    /// How often the tokens of `name` have become another identity's; none where there is no such credential.
+    fn lineage(&self, _: &CredentialName) -> Option<u64> {
+        None
+    }
+
+    /// Completes when that is another number than `since`: what was made of its tokens is the old identity's.
+    fn switched(&self, _: &CredentialName, _since: u64) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
     /// Completes as soon as `name` has a token: who failed for want of one need not wait any longer.
     fn arrival(&self, _: &CredentialName) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    credential::{CredentialName, Exchange, Parameters, Post, Reason, Spec, Want},
+    credential::{CredentialName, Exchange, KeyError, KeyReason, Parameters, Post, Reason, Spec, Want},
     shutdown::Tasks,
     watch::{Pace, Snapshot},
 };
@@ -24,6 +24,7 @@ mod caught;
 mod events;
 mod install;
 mod keys;
+mod parent;
 mod refresh;
 mod rotate;
 pub mod schedule;
@@ -41,7 +42,7 @@ pub use signature::{Signature, SignatureError};
 pub use slot::{Handle, UNAVAILABLE_LABELS, Unavailable};
 pub use status::{Condition, CredentialStatus, KeyStatus, Resting, SlotStatus, Trouble};
 
-use keys::KeySet;
+use keys::{Candidate, KeySet, Project};
 use refresh::Refresher;
 use siblings::Siblings;
 use slot::Slot;
@@ -85,6 +86,11 @@ struct Inner {
 struct Credential {
     spec: Spec,
     keys: watch::Receiver<KeySet>,
+    project: Project,
+    /// What signed the last JWT with parameters: those have no slot.
+    signer: Option<Candidate>,
+    /// Keys of other projects that were told of, by those.
+    told: Vec<u64>,
     slots: BTreeMap<Want, Kept>,
     /// Counts up with every handle that is asked for.
     asked: u64,
@@ -173,18 +179,17 @@ impl Tokens {
         parameters: &Parameters,
         least: Duration,
     ) -> Result<Arc<Bearer>, Unavailable> {
-        let credentials = self.lock();
-        let Some(credential) = credentials.get(credential) else {
+        let mut credentials = self.lock();
+        let Some(credential) = credentials.get_mut(credential) else {
             return Err(slot::unavailable(5, "removed", "the credential was removed from the configuration"));
         };
-        let keys = credential.keys.borrow();
-        let Some(key) = keys.candidates.first() else {
-            return Err(slot::unavailable(5, Reason::NoKey.label(), &keys.why_none()));
+        let Some(key) = credential.signer(&*self.inner.setup.events) else {
+            return Err(slot::unavailable(5, Reason::NoKey.label(), &credential.keys.borrow().why_none()));
         };
         credential.signed.token((key.id, &key.source), parameters, least, &self.inner.setup.exchange)
     }
 
-    /// Signs `blob` for `account` with the key that the credential uses now.
+    /// Signs `blob` for `account` with the key that made the access token in use, also when its file has gone.
     ///
     /// # Errors
     ///
@@ -198,8 +203,12 @@ impl Tokens {
         let credentials = self.lock();
         let gone = || SignatureError::NoKey("the credential was removed from the configuration".to_owned());
         let credential = credentials.get(credential).ok_or_else(gone)?;
-        let in_use = credential.slots.get(&Want::Access).and_then(|kept| kept.slot.last()?.key_id.clone());
-        signature::sign(&credential.keys.borrow(), in_use.as_deref(), account, blob)
+        let in_use = credential.slots.get(&Want::Access).and_then(|kept| kept.slot.maker());
+        let keys = credential.keys.borrow();
+        // Before the first token, the one that will be tried first.
+        let key = in_use.or_else(|| keys.newest_of(&credential.project).map(|newest| newest.source.clone()));
+        let key = key.ok_or_else(|| SignatureError::NoKey(keys.why_none()))?;
+        signature::sign(&key, account, blob)
     }
 
     /// What there is, by name.
@@ -226,8 +235,17 @@ impl Tokens {
                 }));
             }
         }
-        let (slots, signed) = (BTreeMap::new(), signed::Cache::default());
-        let mut credential = Credential { spec: spec.clone(), keys, slots, asked: 0, signed, stop };
+        let mut credential = Credential {
+            spec: spec.clone(),
+            keys,
+            project: Project::default(),
+            signer: None,
+            told: Vec::new(),
+            slots: BTreeMap::new(),
+            asked: 0,
+            signed: signed::Cache::default(),
+            stop,
+        };
         // At once: the first request should find a token.
         if let Some(want) = spec.first_want() {
             self.start_slot(&mut credential, want, credentials);
@@ -239,7 +257,12 @@ impl Tokens {
         let setup = &self.inner.setup;
         let slot = Arc::new(Slot::new(setup.exchange.clock));
         let refresher = Refresher::new(
-            refresh::Subject { credential: credential.spec.name.clone(), want: want.clone(), slot: slot.clone() },
+            refresh::Subject {
+                credential: credential.spec.name.clone(),
+                want: want.clone(),
+                slot: slot.clone(),
+                project: credential.project.clone(),
+            },
             credential.keys.clone(),
             self.inner.settings.subscribe(),
             setup,
@@ -279,9 +302,36 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Credential {
+    /// The newest key of the project signs, and where none lies there any more, the one before: as with exchanged tokens,
+    /// but that no endpoint proves it first.
+    fn signer(&mut self, events: &dyn Events) -> Option<Candidate> {
+        let keys = self.keys.borrow();
+        if let Some(newest) = keys.newest_of(&self.project) {
+            self.project.settle(&newest.source);
+            self.signer = Some(newest.clone());
+        }
+        // A slot tells by itself.
+        if self.slots.is_empty() {
+            self.told.retain(|told| keys.candidates.iter().any(|candidate| candidate.id == *told));
+            for foreign in keys.foreign_to(&self.project) {
+                if !self.told.contains(&foreign.id) {
+                    self.told.push(foreign.id);
+                    keys::tell_foreign(&self.spec.name, foreign, events);
+                }
+            }
+        }
+        self.signer.clone()
+    }
+
     fn status(&self) -> CredentialStatus {
-        let keys = self.keys.borrow().clone();
-        let key = |candidate: &keys::Candidate| KeyStatus {
+        let mut keys = self.keys.borrow().clone();
+        if self.slots.is_empty() {
+            let error = || KeyError::new(KeyReason::WrongProject, keys::WRONG_PROJECT);
+            let foreign = keys.foreign_to(&self.project).map(|key| Refused { file: key.file.clone(), error: error() });
+            let foreign: Vec<_> = foreign.collect();
+            keys.refused.extend(foreign);
+        }
+        let key = |candidate: &Candidate| KeyStatus {
             file: candidate.file.clone(),
             key_id: candidate.source.key_id().map(ToOwned::to_owned),
             account: candidate.source.account().map(ToOwned::to_owned),

@@ -11,14 +11,15 @@ use super::{
     Events, Setup,
     caught::{Panicked, caught},
     install::SENSIBLE,
-    keys::{Candidate, KeySet},
-    rotate::{Purpose, Ring, WRONG_PROJECT},
+    keys::{Candidate, KeySet, Project, tell_foreign},
+    parent::{self, Parent},
+    rotate::{Purpose, Ring},
     schedule::{self, GUARD, Settings, TICK, USELESS_PAUSE},
     slot::{Installed, Slot},
 };
 use crate::{
     clock::{Clock, Moment, Wall},
-    credential::{Class, CredentialName, Exchange, FetchError, KeyReason, Reason, Token, Want},
+    credential::{Class, CredentialName, Exchange, FetchError, Reason, Token, Want},
 };
 
 /// What the task is about.
@@ -26,6 +27,7 @@ pub(super) struct Subject {
     pub(super) credential: CredentialName,
     pub(super) want: Want,
     pub(super) slot: Arc<Slot>,
+    pub(super) project: Project,
 }
 
 /// The state of the task.
@@ -40,6 +42,11 @@ pub(super) struct Refresher {
     events: Arc<dyn Events>,
     random: fn() -> f64,
     ring: Ring,
+    project: Project,
+    /// Whether the ring knows the project that is settled.
+    knows_project: bool,
+    /// Where this is derived from another credential.
+    parent: Option<Parent>,
     /// When the token in hand should be replaced.
     due: Moment,
     /// No attempt before.
@@ -56,7 +63,7 @@ pub(super) struct Refresher {
 
 impl Refresher {
     pub(super) fn new(
-        Subject { credential, want, slot }: Subject,
+        Subject { credential, want, slot, project }: Subject,
         keys: watch::Receiver<KeySet>,
         settings: watch::Receiver<Settings>,
         setup: &Setup,
@@ -74,7 +81,10 @@ impl Refresher {
             clock,
             events: setup.events.clone(),
             random: setup.random,
-            ring: Ring::default(),
+            ring: Ring::of(project.clone()),
+            project,
+            knows_project: false,
+            parent: None,
             due: now,
             not_before: now + start_delay,
             failures: 0,
@@ -98,10 +108,11 @@ impl Refresher {
     }
 
     async fn step(&mut self) {
-        if self.keys.has_changed().unwrap_or(false) {
+        if self.keys.has_changed().unwrap_or(false) || self.knows_project != self.project.is_settled() {
             self.take_keys();
         }
         let now = self.clock.now();
+        self.notice_switch(now);
         self.notice_jump(now);
         self.notice_expiry(now);
         match self.purpose(now) {
@@ -125,8 +136,10 @@ impl Refresher {
             }
             self.keys.mark_changed();
         };
-        let source = arrival(self.missed.as_ref(), &self.exchange);
+        let source = parent::arrival(self.missed.as_ref(), &self.exchange);
+        let switch = parent::switched(self.parent.as_ref(), &self.exchange);
         tokio::select! {
+            () = switch => {}
             () = self.clock.sleep(now.until(wake)) => {}
             () = keys => {}
             () = source => {
@@ -172,13 +185,19 @@ impl Refresher {
         if keys.version == 0 {
             return;
         }
+        self.knows_project = self.project.is_settled();
+        let was_in_use = self.ring.is_in_use();
         let update = self.ring.update(&keys);
+        if was_in_use && !self.ring.is_in_use() {
+            self.due = self.clock.now();
+        }
         self.slot.show_resting(self.ring.resting());
         for candidate in &update.foreign {
-            let (credential, file, key_id) = (&self.credential, &candidate.file, candidate.source.key_id());
-            let reason = KeyReason::WrongProject.label();
-            tracing::warn!(%credential, file, key_id, reason, error = WRONG_PROJECT, "key refused, the last good one stays");
-            self.events.key_refused(credential, KeyReason::WrongProject);
+            tell_foreign(&self.credential, candidate, &*self.events);
+        }
+        let derived_from = keys.candidates.first().and_then(|only| only.source.derived_from());
+        if self.parent.is_none() {
+            self.parent = derived_from.cloned().map(Parent::new);
         }
         if update.has_new && self.has_tried {
             self.not_before = self.clock.now();
@@ -193,6 +212,9 @@ impl Refresher {
         self.has_tried = true;
         self.slot.begin();
         let attempt = self.clock.now();
+        if let Some(parent) = &mut self.parent {
+            parent.ask(&self.exchange);
+        }
         let mut last = None;
         let mut only_active = false;
         for candidate in self.ring.plan(purpose, self.clock.now()) {
@@ -204,7 +226,11 @@ impl Refresher {
             let fetch = candidate.source.fetch(&self.want, &self.exchange);
             let result = caught(fetch).await.unwrap_or_else(|Panicked| Err(panicked()));
             let error = match result.and_then(|token| self.unspent(token)) {
-                Ok(token) => return self.succeeded(&candidate, &token, begin),
+                Ok(token) if self.is_admitted(&candidate) => return self.succeeded(&candidate, &token, begin),
+                Ok(_) => {
+                    self.keys.mark_changed();
+                    continue;
+                }
                 Err(error) => error,
             };
             self.note(&candidate, &error, begin);
@@ -224,9 +250,28 @@ impl Refresher {
         }
     }
 
+    /// Whether a key that made a token may be used: another task of the credential may have settled its project meanwhile.
+    /// What is only signed here is no proof.
+    fn is_admitted(&self, candidate: &Candidate) -> bool {
+        match self.want {
+            Want::SelfSigned => self.project.admits(&candidate.source),
+            Want::Access | Want::Id(_) | Want::Jwt(_) => self.project.settle(&candidate.source),
+        }
+    }
+
+    /// The credential that this is derived from has become another's: so must its tokens, at once.
+    fn notice_switch(&mut self, now: Moment) {
+        if self.parent.as_mut().is_some_and(|parent| parent.has_just_switched(&self.exchange)) {
+            (self.due, self.not_before) = (now, now);
+        }
+    }
+
     fn succeeded(&mut self, candidate: &Candidate, token: &Token, begin: Moment) {
         let (now, key_id) = (self.clock.now(), candidate.source.key_id());
-        let installed = self.slot.install(token, candidate.source.as_ref().into(), !self.ring.is_active(candidate.id));
+        let is_of_another = self.parent.as_mut().is_some_and(Parent::take);
+        let is_by_another_key = !self.ring.is_active(candidate.id) || is_of_another;
+        self.slot.is_made_by(&candidate.source);
+        let installed = self.slot.install(token, candidate.source.as_ref().into(), is_by_another_key);
         self.failures = 0;
         self.missed = None;
         self.not_before = now;
@@ -344,14 +389,6 @@ impl Refresher {
             tracing::debug!(wall_seconds = wall_delta, boot_seconds = boot_delta, "time jumped");
             self.events.time_jumped();
         }
-    }
-}
-
-/// Completes when what was missing is there; never, if nothing was.
-async fn arrival(missed: Option<&CredentialName>, exchange: &Exchange) {
-    match missed.zip(exchange.parents.as_ref()) {
-        Some((name, parents)) => parents.arrival(name).await,
-        None => std::future::pending().await,
     }
 }
 

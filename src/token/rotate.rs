@@ -7,14 +7,10 @@ use std::time::Duration;
 
 use super::{
     Resting,
-    keys::{Candidate, KeySet},
+    keys::{Candidate, KeySet, Project, WRONG_PROJECT},
     schedule,
 };
 use crate::{clock::Moment, credential::FetchError};
-
-/// Why a good key is never tried.
-pub(super) const WRONG_PROJECT: &str =
-    "it belongs to another project than the key in use; restart the pod to change the project";
 
 /// What an attempt is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +37,10 @@ pub(super) struct Ring {
     entries: Vec<Entry>,
     active: Option<u64>,
     foreign: Vec<Candidate>,
+    /// The credential's.
+    project: Project,
+    /// That of the keys that made this ring's own tokens, which prove nothing where no endpoint has looked at them.
+    own: Project,
 }
 
 /// What an update of the files brought.
@@ -53,16 +53,19 @@ pub(super) struct Update {
 }
 
 impl Ring {
+    /// Without keys, for a credential of this project.
+    pub(super) fn of(project: Project) -> Self {
+        Self { project, ..Self::default() }
+    }
+
     /// Takes over the keys that lie there now.
     pub(super) fn update(&mut self, keys: &KeySet) -> Update {
         let mut update = Update::default();
         let mut old = std::mem::take(&mut self.entries);
-        let in_use = old.iter().find(|entry| Some(entry.candidate.id) == self.active);
-        let project = in_use.and_then(|entry| entry.candidate.source.project().map(ToOwned::to_owned));
+        self.give_up_foreign(&old);
         let mut foreign = Vec::new();
         for candidate in &keys.candidates {
-            let theirs = candidate.source.project();
-            if project.as_deref().zip(theirs).is_some_and(|(ours, theirs)| ours != theirs) {
+            if !self.project.admits(&candidate.source) || !self.own.admits(&candidate.source) {
                 foreign.push(candidate.clone());
                 if self.foreign.iter().all(|known| known.id != candidate.id) {
                     update.foreign.push(candidate.clone());
@@ -83,6 +86,14 @@ impl Ring {
         let orphan = old.into_iter().find(|entry| Some(entry.candidate.id) == self.active);
         self.entries.extend(orphan.map(|entry| Entry { is_present: false, ..entry }));
         update
+    }
+
+    /// The key in use is of another project than the one that has proved itself since: it is in use no more.
+    fn give_up_foreign(&mut self, entries: &[Entry]) {
+        let in_use = entries.iter().find(|entry| Some(entry.candidate.id) == self.active);
+        if in_use.is_some_and(|entry| !self.project.admits(&entry.candidate.source)) {
+            (self.active, self.own) = (None, Project::default());
+        }
     }
 
     /// Whether there is no key at all.
@@ -119,6 +130,7 @@ impl Ring {
         let switch = (self.active != Some(id)).then(|| (key_id(self, self.active), key_id(self, Some(id))));
         self.active = Some(id);
         if let Some(at) = self.position(Some(id)) {
+            self.own.settle(&self.entries[at].candidate.source);
             self.entries[at].failures = 0;
             self.entries[at].next_try = None;
             self.entries[at].error = None;
@@ -185,6 +197,11 @@ impl Ring {
             Some(rest(&entry.candidate, error.label(), &error.message, entry.next_try))
         });
         refused.chain(foreign).collect()
+    }
+
+    /// Whether any key made a token that counts.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.active.is_some()
     }
 
     /// Whether this key made the last token.

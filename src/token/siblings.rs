@@ -43,6 +43,21 @@ impl Parents for Siblings {
         })
     }
 
+    fn lineage(&self, name: &CredentialName) -> Option<u64> {
+        self.handle(name).map(|handle| handle.lineage())
+    }
+
+    fn switched(&self, name: &CredentialName, since: u64) -> BoxFuture<'_, ()> {
+        let handle = self.handle(name);
+        Box::pin(async move {
+            match handle {
+                Some(handle) => handle.switched(since).await,
+                // Whoever puts it back restarts what is derived from it.
+                None => std::future::pending().await,
+            }
+        })
+    }
+
     fn arrival(&self, name: &CredentialName) -> BoxFuture<'_, ()> {
         let handle = self.handle(name);
         Box::pin(async move {

@@ -1,6 +1,6 @@
 //! Signatures by the key in use: one that Google knows, since it made the token in hand.
 
-use super::keys::KeySet;
+use crate::credential::Source;
 
 /// A signature, and the public id of the key that verifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,20 +20,12 @@ pub enum SignatureError {
     NoKey(String),
 }
 
-/// Signs with the key `in_use`; before the first token with the newest.
-pub(super) fn sign(
-    keys: &KeySet,
-    in_use: Option<&str>,
-    account: &str,
-    blob: &[u8],
-) -> Result<Signature, SignatureError> {
-    let mut candidates = keys.candidates.iter();
-    let known = candidates.clone().find(|key| in_use.is_some() && key.source.key_id() == in_use);
-    let key = known.or_else(|| candidates.next()).ok_or_else(|| SignatureError::NoKey(keys.why_none()))?;
-    if key.source.account() != Some(account) {
+/// Signs with `key`, for `account` alone.
+pub(super) fn sign(key: &Source, account: &str, blob: &[u8]) -> Result<Signature, SignatureError> {
+    if key.account() != Some(account) {
         return Err(SignatureError::OtherAccount);
     }
-    let bytes = key.source.sign_blob(blob);
+    let bytes = key.sign_blob(blob);
     let bytes = bytes.ok_or_else(|| SignatureError::NoKey("the credential's key signs no URLs".to_owned()))?;
-    Ok(Signature { key_id: key.source.key_id().unwrap_or_default().to_owned(), bytes })
+    Ok(Signature { key_id: key.key_id().unwrap_or_default().to_owned(), bytes })
 }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Moment},
-    credential::{Reason, Token},
+    credential::{Reason, Source, Token},
 };
 
 /// Why there is no token, in the words of an answer to the client.
@@ -45,6 +45,10 @@ struct State {
     /// Such a refresh is due or under way.
     forcing: bool,
     resting: Vec<Resting>,
+    /// What makes the tokens.
+    maker: Option<Arc<Source>>,
+    /// Counts up whenever a token is another identity's, as far as can be known: one by another key, or one made of such.
+    lineage: u64,
     ended: bool,
 }
 
@@ -94,11 +98,25 @@ impl Slot {
             if replaces(now, old.map(|old| old.expires), is_suspect, offer)
                 && let Some(bearer) = bearer(token, generation, maker)
             {
+                state.lineage += u64::from(is_by_another_key && state.bearer.is_some());
                 state.bearer = Some(Arc::new(bearer));
                 installed = Installed::Yes;
             }
         });
         installed
+    }
+
+    /// From now on tokens are made by this key.
+    pub(super) fn is_made_by(&self, maker: &Arc<Source>) {
+        self.state.send_if_modified(|state| {
+            state.maker = Some(maker.clone());
+            false
+        });
+    }
+
+    /// The key that made the last token, also when its file has gone.
+    pub(super) fn maker(&self) -> Option<Arc<Source>> {
+        self.state.borrow().maker.clone()
     }
 
     /// An attempt begins: what the last one said about the next is settled, so waiting is not in vain.
@@ -283,6 +301,17 @@ impl Handle {
             // Cannot fail: the sender is in the slot that we hold.
             let _ = changes.changed().await;
         }
+    }
+
+    /// How often its tokens have become another identity's.
+    pub(super) fn lineage(&self) -> u64 {
+        self.slot.state.borrow().lineage
+    }
+
+    /// Completes when that is another number than `since`.
+    pub(super) async fn switched(&self, since: u64) {
+        // Cannot fail: the sender is in the slot that we hold.
+        let _ = self.slot.state.subscribe().wait_for(|state| state.lineage != since).await;
     }
 
     /// Whether the last attempt to fetch one failed.

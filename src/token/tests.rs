@@ -19,6 +19,7 @@ mod clocks;
 mod derived;
 mod lifecycle;
 mod model;
+mod projects;
 mod rotation;
 mod trouble;
 
@@ -140,7 +141,7 @@ impl Events for Counts {
         self.loaded.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn key_refused(&self, _: &CredentialName, _: crate::credential::KeyReason) {
+    fn key_refused(&self, _: &CredentialName, _: KeyReason) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 

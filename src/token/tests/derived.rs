@@ -11,6 +11,8 @@ struct Google {
     /// Who is refused as a subject token.
     refused: Mutex<Vec<String>>,
     given: AtomicU64,
+    /// Of every token, in seconds.
+    lifetime: AtomicU64,
 }
 
 impl Post for Google {
@@ -25,8 +27,9 @@ impl Post for Google {
             }
             subject => {
                 let number = self.given.fetch_add(1, Ordering::Relaxed);
+                let lifetime = self.lifetime.load(Ordering::Relaxed);
                 let token = subject.map_or_else(|| "ya29.source".to_owned(), |subject| format!("of.{subject}"));
-                (200, format!(r#"{{"access_token":"{token}.{number}","expires_in":3599}}"#))
+                (200, format!(r#"{{"access_token":"{token}.{number}","expires_in":{lifetime}}}"#))
             }
         };
         let body = Secret::from(body);
@@ -57,23 +60,38 @@ fn of_another_person(spec: &Spec) -> Spec {
 struct House {
     clock: Clock,
     google: Arc<Google>,
+    files: watch::Sender<Snapshot>,
     tokens: Tokens,
 }
 
 impl House {
     fn new() -> Self {
         let clock = Clock::virtual_time();
-        let google = Arc::new(Google { is_down: false.into(), refused: Mutex::default(), given: AtomicU64::new(0) });
+        let google = Arc::new(Google {
+            is_down: false.into(),
+            refused: Mutex::default(),
+            given: AtomicU64::new(0),
+            lifetime: AtomicU64::new(3599),
+        });
         let setup = Setup { random: || 0.5, ..Setup::new(google.clone(), clock, Tasks::new()) };
-        Self { clock, google, tokens: Tokens::new(setup) }
+        let house = Self { clock, google, files: watch::Sender::default(), tokens: Tokens::new(setup) };
+        house.write(&samples::good(0));
+        house
+    }
+
+    /// Replaces the key of every credential that has one.
+    fn write(&self, key: &str) {
+        let file = File { name: "k".into(), content: Ok(key.to_owned().into()), modified: Duration::ZERO };
+        self.files.send_modify(|snapshot| {
+            snapshot.files = [file].into();
+            snapshot.version += 1;
+        });
     }
 
     fn apply(&self, specs: &[Spec]) {
         self.tokens.apply_with(specs, Settings::default(), |spec| {
             spec.path()?;
-            let file = File { name: "k".into(), content: Ok(samples::good(0).into()), modified: Duration::ZERO };
-            let snapshot = Snapshot { files: [file].into(), version: 1, ..Snapshot::default() };
-            Some(watch::channel(snapshot).1)
+            Some(self.files.subscribe())
         });
     }
 
@@ -110,6 +128,39 @@ async fn what_is_derived_from_a_changed_credential_starts_anew_and_nothing_else_
     }
     let source = house.token("a").await;
     assert!(house.token("of-a").await.contains(&source));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_derived_follows_when_the_file_of_its_source_becomes_another_account_s() {
+    let house = House::new();
+    house.apply(&[samples::spec("a"), less("of-a", "a"), less("of-of-a", "of-a")]);
+    let names = ["a", "of-a", "of-of-a"];
+    let mut before = Vec::new();
+    for name in names {
+        before.push(house.token(name).await);
+    }
+    house.clock.sleep(Duration::from_secs(300)).await;
+    let given = || house.google.given.load(Ordering::Relaxed);
+    let asked = given();
+    // It counts although it ends sooner than the old one.
+    house.google.lifetime.store(1800, Ordering::Relaxed);
+    house.write(&samples::key_file(1, "other", "other", "demo"));
+    // Three exchanges, 80 ms each.
+    house.clock.sleep(Duration::from_millis(300)).await;
+    let now: Vec<_> = names.iter().map(|name| text(&house.handle(name).current().unwrap()).to_owned()).collect();
+    assert!(now[1].contains(&now[0]) && now[2].contains(&now[1]), "{now:?}");
+    assert!(before.iter().all(|old| !now.contains(old)), "{now:?} {before:?}");
+    house.clock.sleep(Duration::from_secs(300)).await;
+    assert_eq!(given() - asked, 3, "once each");
+    // The same again while nothing can be had: what is in hand goes on, as with any key that cannot prove itself yet.
+    house.google.is_down.store(true, Ordering::Relaxed);
+    house.write(&samples::key_file(2, "third", "third", "demo"));
+    house.clock.sleep(Duration::from_secs(60)).await;
+    assert_eq!(house.token("of-of-a").await, now[2]);
+    house.google.is_down.store(false, Ordering::Relaxed);
+    house.clock.sleep(Duration::from_secs(60)).await;
+    let of_a = house.token("of-a").await;
+    assert!(of_a.contains(&house.token("a").await) && !now.contains(&of_a), "{of_a}");
 }
 
 #[tokio::test(start_paused = true)]

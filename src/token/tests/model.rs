@@ -274,7 +274,12 @@ impl World {
         let setup = Setup { random: || 0.5, ..Setup::new(endpoint.clone(), clock, Tasks::new()) };
         let (keys, seen) = watch::channel(KeySet::default());
         let (settings, seen_settings) = watch::channel(Settings::default());
-        let subject = Subject { credential: "default".into(), want: Want::Access, slot: slot.clone() };
+        let subject = Subject {
+            credential: "default".into(),
+            want: Want::Access,
+            slot: slot.clone(),
+            project: Project::default(),
+        };
         let task = Actor::new(Refresher::new(subject, seen, seen_settings, &setup, Duration::ZERO).run());
         Self {
             hand,
