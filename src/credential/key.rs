@@ -133,6 +133,7 @@ impl PartialEq for Key {
             && self.key_id == other.key_id
             && self.project == other.project
             && self.universe == other.universe
+            && self.quota_project == other.quota_project
             && self.signing == other.signing
     }
 }

@@ -138,7 +138,7 @@ impl Source {
         }
     }
 
-    /// Whether both would sign alike: then one replaces the other without an exchange.
+    /// Whether both would sign alike, for requests that are sent alike: then one replaces the other without an exchange.
     pub fn same_as(&self, other: &Self) -> bool {
         self == other
     }

@@ -143,6 +143,11 @@ impl Drop for Bed {
 }
 
 impl Bed {
+    /// Another version of the mounted files, as a kubelet puts it there.
+    pub(crate) fn publish(&self, version: &str, files: &[(&str, String)]) {
+        self.world.as_ref().unwrap().publish(version, files);
+    }
+
     /// A sidecar with one key and the default route.
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await

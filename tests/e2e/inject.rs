@@ -1,5 +1,7 @@
 //! The main job: a key goes in, requests come out with exactly one credential, ours.
 
+use std::time::Duration;
+
 use bearerd::{
     demo::Protocols,
     policy::{ClientAuthorization, QuotaProject, TokenKind},
@@ -8,7 +10,7 @@ use http::{HeaderName, header};
 
 use crate::{
     bed::{Bed, STORAGE, World, routed},
-    client::{DOORS, Door, get, get_with, post, with},
+    client::{DOORS, Door, get, get_with, post, with, within},
 };
 
 #[tokio::test]
@@ -222,6 +224,32 @@ async fn the_quota_project_of_the_key_file_goes_with_access_tokens_unless_a_rout
 }
 
 #[tokio::test]
+async fn another_quota_project_in_the_key_file_takes_effect_without_a_request_lost() {
+    let world = World::new().await;
+    let key = world.key.json();
+    let with_project = |project: &str| {
+        let mut file: serde_json::Value = serde_json::from_str(&key).unwrap();
+        file["quota_project_id"] = project.into();
+        file.to_string()
+    };
+    world.publish("..first", &[("key.json", with_project("first"))]);
+    let bed = world.start(|_| {});
+    let mut client = bed.client(Door::InterceptH2, STORAGE).await;
+    let mut sent = async || {
+        assert_eq!(client.call(get("/echo")).await.status(), 200);
+        bed.last().headers["x-goog-user-project"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(sent().await, "first");
+    bed.publish("..second", &[("key.json", with_project("second"))]);
+    let seen = async {
+        while sent().await != "second" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the second project", seen).await;
+}
+
+#[tokio::test]
 async fn the_target_goes_out_byte_for_byte() {
     for protocols in [Protocols::H2, Protocols::H1] {
         let world = World::new().await;
@@ -309,7 +337,7 @@ async fn many_requests_at_once_all_get_the_one_token() {
         let request = client.place(with(post("/echo", format!("body {number}")), &[("x-number", &number.to_string())]));
         async move { crate::client::whole(sender.send_request(request).await.unwrap()).await.status() }
     });
-    let all = crate::client::within("fifty answers", futures_util::future::join_all(calls)).await;
+    let all = within("fifty answers", futures_util::future::join_all(calls)).await;
     assert!(all.iter().all(|status| *status == 200));
     assert!(bed.google.requests().iter().all(|request| request.admission.is_good()));
     assert_eq!(bed.google.exchange_count(), 1);

@@ -20,7 +20,7 @@ async fn a_key_of_another_project_signs_no_jwt_with_parameters() {
     let mut template = Template::new("project");
     template.claims.insert("vehicle".to_owned(), "{vehicle}".into());
     let spec = Spec { name: "drivers".into(), kind: Kind::SignedJwt { path: "/nowhere".into(), template } };
-    tokens.apply_with(&[spec.clone()], Settings::default(), |_| Some(snapshots.clone()));
+    tokens.apply_with(std::slice::from_ref(&spec), Settings::default(), |_| Some(snapshots.clone()));
     let write = async |all: &[(&str, String)]| {
         let file = |(name, content): &(&str, String)| File {
             name: (*name).to_owned(),
