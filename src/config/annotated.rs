@@ -1,8 +1,7 @@
 //! What annotations may make of the file's routes and credentials: a choice among what the administrator listed.
 
-use http::HeaderName;
-
 use super::{
+    annotated_route::FileRoutes,
     annotations::Annotations,
     file::{File, Placed, PlacedRoute},
     merge::{check_ceiling, covered},
@@ -13,7 +12,7 @@ use super::{
 };
 use crate::{
     credential::Spec,
-    policy::{Action, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, HostPattern, Unmatched},
+    policy::{Action, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, HostPattern, Route},
 };
 
 /// Gives the credential `default` (else the first) the scopes that an annotation chose among `allowed` and its own.
@@ -32,10 +31,10 @@ pub(super) fn scopes(chosen: &[Placed<String>], allowed: &[String], credentials:
     }
     for scope in chosen.iter().filter(|scope| !scope::is_within(scopes, allowed, &scope.value)) {
         let list: Vec<&str> = scopes.iter().chain(allowed).map(|scope| scope::short(scope)).collect();
+        // Not repeated: anything may have been pasted here.
         let message = format!(
-            "'{}' gives more than the credential '{name}' has, want a part of {}: more is allowed by --allow-scopes, \
-             the chart's sidecar.allowScopes",
-            scope::short(&scope.value),
+            "it gives more than the credential '{name}' has, want a part of {}: more is allowed by --allow-scopes, the \
+             chart's sidecar.allowScopes",
             list.join(", ")
         );
         report.problem(&scope.place, message);
@@ -48,6 +47,7 @@ pub(super) fn hosts(
     listed: &mut [PlacedRoute],
     hosts: &[Placed<HostPattern>],
     allow: &[HostPattern],
+    of_file: &FileRoutes<'_>,
     report: &mut Report,
 ) {
     let Some(first) = hosts.first() else { return };
@@ -56,82 +56,35 @@ pub(super) fn hosts(
         return report.problem(&first.place, message);
     };
     let is_before_a_deny = listed[at + 1..].iter().any(|placed| placed.route.action == Action::Deny);
-    let route = &mut listed[at].route;
-    if route.action != Action::Inject {
+    let own = listed[at].route.clone();
+    if own.action != Action::Inject {
         let message = format!("the file's route '{DEFAULT_ROUTE}' does not inject, want route.<name> instead");
         return report.problem(&first.place, message);
     }
+    // Where the route stands it would win over the refusal.
+    for host in hosts.iter().filter(|host| is_before_a_deny && !covered(&host.value, &own.hosts)) {
+        let list: Vec<String> = own.hosts.iter().map(ToString::to_string).collect();
+        let message = format!(
+            "a deny of the file follows its route '{DEFAULT_ROUTE}', so that this may only be a part of {}, or want \
+             route.<name> instead",
+            list.join(", ")
+        );
+        report.problem(&host.place, message);
+    }
+    let chosen = hosts.iter().map(|host| host.value.clone()).collect();
+    let placed = PlacedRoute {
+        route: Route { hosts: chosen, ..own },
+        hosts: hosts.iter().map(|host| host.place.clone()).collect(),
+        ..listed[at].clone()
+    };
     for host in hosts {
         check_ceiling(&host.value, &host.place, allow, report);
-        if let Err(message) = tokens::sent(&host.value, route.token) {
-            report.problem(&host.place, message);
-        }
-        // Where the route stands it would win over the refusal.
-        if is_before_a_deny && !covered(&host.value, &route.hosts) {
-            let own: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
-            let message = format!(
-                "a deny of the file follows its route '{DEFAULT_ROUTE}', so that this may only be a part of {}, or want \
-                 route.<name> instead",
-                own.join(", ")
-            );
+        if let Err(message) = tokens::sent(&host.value, placed.route.token) {
             report.problem(&host.place, message);
         }
     }
-    route.hosts = hosts.iter().map(|host| host.value.clone()).collect();
-}
-
-/// What the file's routes use, and what an annotation's route may therefore use too.
-pub(super) struct InUse<'a> {
-    headers: Vec<&'a HeaderName>,
-    credentials: Vec<&'a str>,
-    unmatched: Unmatched,
-}
-
-impl<'a> InUse<'a> {
-    /// By `listed`, the routes without those of annotations. A credential that nothing of the file uses may be meant for
-    /// annotations; one that only others are derived from, or that only entries of `tokens` or brokers get, is not.
-    pub(super) fn new(file: &'a File, listed: &'a [PlacedRoute], credentials: &'a [Spec]) -> Self {
-        let injecting = || listed.iter().map(|placed| &placed.route).filter(|route| route.action == Action::Inject);
-        let by_routes: Vec<&str> = injecting().map(|route| route.credential.as_str()).collect();
-        let is_elsewhere = |name: &str| {
-            credentials.iter().filter_map(|spec| spec.kind.source()).any(|source| source.as_str() == name)
-                || file.tokens.iter().any(|entry| entry.credential() == name)
-                || file.mqtt.iter().any(|door| door.settings.credential == name)
-        };
-        let names = credentials.iter().map(|spec| spec.name.as_str());
-        let credentials = names.filter(|name| by_routes.contains(name) || !is_elsewhere(name)).collect();
-        let headers = injecting().map(|route| &route.header).collect();
-        Self { headers, credentials, unmatched: file.unmatched.unwrap_or(Unmatched::Pass) }
-    }
-
-    /// Checks what a route of an annotation chose beyond the file.
-    pub(super) fn check(&self, placed: &PlacedRoute, known: &[Spec], allow: &[HostPattern], report: &mut Report) {
-        let PlacedRoute { route, hosts, credential, header, .. } = placed;
-        match route.action {
-            Action::Inject => {}
-            Action::Pass if self.unmatched == Unmatched::Deny => {
-                let each = route.hosts.iter().zip(hosts);
-                return each.for_each(|(host, place)| check_ceiling(host, place, allow, report));
-            }
-            Action::Pass | Action::Deny => return,
-        }
-        let name = route.credential.as_str();
-        if known.iter().any(|spec| spec.name.as_str() == name) && !self.credentials.contains(&name) {
-            let message = match &self.credentials[..] {
-                [] => format!("no route of the file uses the credential '{name}', and annotations may use no other"),
-                names => format!("no route of the file uses the credential '{name}', want {}", names.join(" or ")),
-            };
-            report.problem(credential, message);
-        }
-        if !AUTHORIZATION.contains(&route.header.as_str()) && !self.headers.contains(&&route.header) {
-            let mut names = AUTHORIZATION.to_vec();
-            names
-                .extend(self.headers.iter().map(|header| header.as_str()).filter(|name| !AUTHORIZATION.contains(name)));
-            names.dedup();
-            // Any other may be kept or echoed by the API, which would hand the token to the application.
-            report.problem(header, format!("no header of an annotation's route, want {}", names.join(" or ")));
-        }
-    }
+    of_file.check_hosts(&placed, &first.place, report);
+    listed[at] = placed;
 }
 
 /// `metadata: token` hands the application the real token.
@@ -148,17 +101,9 @@ pub(super) fn metadata(annotations: &Annotations, file: &File, is_allowed: bool,
     }
 }
 
-/// Headers that every API of Google's takes for a credential, and none keeps.
-const AUTHORIZATION: [&str; 3] = ["authorization", "proxy-authorization", "x-serverless-authorization"];
-
 #[cfg(test)]
 mod tests {
     use crate::config::{Flags, Settings, Source, Sources, load};
-
-    const FULL: &str = "credentials: [{name: default, serviceAccountKey: {path: /key}}, \
-        {name: narrow, downscoped: {source: default, rules: [{resource: '//storage.googleapis.com/projects/_/buckets/reports', \
-        permissions: ['inRole:roles/storage.objectViewer']}]}}, {name: spare, metadataServer: {}}]\n\
-        routes: [{name: google-apis, hosts: [storage.googleapis.com], credential: narrow, header: x-own-token}]\n";
 
     fn settings(yaml: &str, annotations: &[(&str, &str)], flags: Flags) -> Result<Settings, String> {
         let source = |name: &str, text: &str| Some(Source { name: name.to_owned(), text: text.to_owned() });
@@ -193,50 +138,6 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_leads_around_no_deny_of_all_that_is_unmatched() {
-        let pass = ("route.x", "hosts=evil.example.com action=pass");
-        refused("unmatched: deny", pass, "'evil.example.com' is beyond the hosts");
-        settings("", &[pass], Flags::default()).expect("it passes without the route too");
-        let denied = ("route.x", "hosts=evil.example.com action=deny");
-        settings("unmatched: deny", &[denied], Flags::default()).expect("that gives nothing");
-    }
-
-    #[test]
-    fn a_route_uses_the_credentials_of_the_files_routes_alone() {
-        let words = "no route of the file uses the credential 'default', want narrow or spare";
-        refused(FULL, ("route.x", "hosts=a.googleapis.com credential=default"), words);
-        refused(FULL, ("route.x", "hosts=a.googleapis.com"), words);
-        for name in ["narrow", "spare"] {
-            let route = format!("hosts=a.googleapis.com credential={name}");
-            settings(FULL, &[("route.x", &route)], Flags::default()).expect(name);
-        }
-        let handed_out = "credentials: [{name: default, serviceAccountKey: {path: /a}}, \
-            {name: device, serviceAccountKey: {path: /b}}]\nlisteners: {tokenApi: '127.0.0.1:14183'}\n\
-            allow: {hosts: ['*.googleapis.com', mqtt.example.com]}\n";
-        for rest in [
-            "tokens: [{name: t, credential: device, token: access, path: /t}]",
-            "mqtt: [{listen: 1883, upstream: 'mqtt.example.com:8883', credential: device}]",
-        ] {
-            let yaml = format!("{handed_out}{rest}");
-            let route = ("route.x", "hosts=a.googleapis.com credential=device");
-            refused(&yaml, route, "no route of the file uses the credential 'device', want default");
-        }
-    }
-
-    #[test]
-    fn a_token_goes_into_no_header_that_an_api_might_keep() {
-        let words = "no header of an annotation's route, want authorization or proxy-authorization or \
-             x-serverless-authorization";
-        refused("", ("route.x", "hosts=storage.googleapis.com header=x-goog-meta-loot"), words);
-        for header in ["authorization", "proxy-authorization", "x-serverless-authorization"] {
-            let route = format!("hosts=storage.googleapis.com header={header}");
-            settings("", &[("route.x", &route)], Flags::default()).expect(header);
-        }
-        let own = "hosts=a.googleapis.com credential=narrow header=x-own-token";
-        settings(FULL, &[("route.x", own)], Flags::default()).expect("the file has it too");
-    }
-
-    #[test]
     fn the_real_token_is_handed_out_only_where_the_administrator_allows_it() {
         refused("", ("metadata", "token"), "want off or placeholder: token is allowed by --allow-metadata-token");
         let allowed = Flags { allow_metadata_token: true, ..Flags::default() };
@@ -250,10 +151,10 @@ mod tests {
     #[test]
     fn scopes_are_those_of_the_credential_or_listed_ones() {
         let own = "credentials: [{name: default, serviceAccountKey: {path: /key, scopes: [devstorage.read_only]}}]";
-        let words = "'devstorage.full_control' gives more than the credential 'default' has, want a part of devstorage.read_only";
+        let words = "scopes[1]: it gives more than the credential 'default' has, want a part of devstorage.read_only";
         refused(own, ("scopes", "devstorage.read_only, devstorage.full_control"), words);
-        refused(own, ("scopes", "cloud-platform"), "'cloud-platform' gives more");
-        refused("", ("scopes", "https://mail.google.com/"), "'https://mail.google.com/' gives more");
+        refused(own, ("scopes", "cloud-platform"), "scopes[0]: it gives more");
+        refused("", ("scopes", "https://mail.google.com/"), "scopes[0]: it gives more");
         settings("", &[("scopes", "devstorage.read_only")], Flags::default()).expect("a part of cloud-platform");
         let allowed = Flags { allow_scopes: vec!["drive.readonly".to_owned()], ..Flags::default() };
         let settings = settings(own, &[("scopes", "drive.readonly")], allowed).expect("listed");

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     cursor::Cursor,
-    file::{self, MOST_HOSTS, MOST_SCOPES, Placed, PlacedRoute},
+    file::{self, MOST_ENDPOINTS, MOST_HOSTS, MOST_ROUTES, MOST_SCOPES, Placed, PlacedRoute},
     problem::{Place, Report, distance, unknown},
     settings::{EndpointSettings, LogLevel, MetadataMode, WaitFor},
     value,
@@ -89,6 +89,17 @@ pub(super) struct Annotations {
     pub(super) service_account: Option<Placed<String>>,
     /// What the injector acts on. `None` where there are no annotations to read.
     pub(super) shape: Option<BTreeMap<String, String>>,
+    /// Of what there was too much.
+    over: Vec<&'static str>,
+}
+
+impl Annotations {
+    fn is_over(&mut self, place: &Place, what: &'static str, most: usize, report: &mut Report) {
+        if !self.over.contains(&what) {
+            self.over.push(what);
+            report.problem(place, format!("more than {most} {what}"));
+        }
+    }
 }
 
 /// Reads the downward API's file of annotations.
@@ -153,6 +164,11 @@ fn apply(annotation: &Annotation, suffix: &str, cursor: &Cursor<'_>, found: &mut
         "hosts" => {
             let items = cursor.items(MOST_HOSTS, report);
             found.hosts = Some(items.iter().filter_map(|item| placed(item, report, value::pattern)).collect());
+        }
+        // Told once: what follows compares each with all.
+        "route." if found.routes.len() == MOST_ROUTES => found.is_over(&place, "routes", MOST_ROUTES, report),
+        "endpoint." if found.endpoints.len() == MOST_ENDPOINTS => {
+            found.is_over(&place, "endpoints", MOST_ENDPOINTS, report);
         }
         "route." => match value::name(suffix) {
             Ok(name) => {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Flags, account, annotated,
+    annotated_route::{FileRoutes, reaches_signing},
     annotations::Annotations,
     file::{File, LISTENERS, MOST_ENDPOINTS, MOST_ROUTES, Placed, PlacedRoute, default_allow},
     mqtt,
@@ -33,7 +34,8 @@ pub(super) fn merge(file: File, annotations: Annotations, flags: &Flags, reports
     if let Some(account) = &annotations.service_account {
         account::apply(account, &accounts, &mut credentials, reports.annotations);
     }
-    let routes = routes(&file, &annotations, &credentials, &allow, reports);
+    let ceiling = (&allow[..], !flags.allow_hosts.is_empty());
+    let routes = routes(&file, &annotations, &credentials, ceiling, reports);
     mqtt::check(&file, flags, &credentials, &allow, reports.file);
     ports(&file, &annotations, reports);
     endpoints(&file, &annotations, &allow, reports);
@@ -166,9 +168,10 @@ fn routes(
     file: &File,
     annotations: &Annotations,
     credentials: &[Spec],
-    allow: &[HostPattern],
+    ceiling: (&[HostPattern], bool),
     reports: &mut Reports<'_>,
 ) -> Vec<Route> {
+    let allow = ceiling.0;
     let place = Place { at: None, path: "routes".to_owned() };
     let mut listed = file.routes.clone().unwrap_or_else(|| {
         // Under a narrower ceiling the route of a sidecar that was told nothing narrows with it.
@@ -189,13 +192,19 @@ fn routes(
     for placed in &listed {
         check_route(placed, credentials, allow, reports.file);
     }
+    let of_file = FileRoutes::new(file, &listed, credentials, ceiling);
+    let signing: Vec<&str> = credentials
+        .iter()
+        .filter(|spec| matches!(spec.kind, Kind::ServiceAccountKey { signs_urls: true, .. }))
+        .map(|spec| spec.name.as_str())
+        .filter(|name| reaches_signing(&listed, name))
+        .collect();
     if let Some(hosts) = &annotations.hosts {
-        annotated::hosts(&mut listed, hosts, allow, reports.annotations);
+        annotated::hosts(&mut listed, hosts, allow, &of_file, reports.annotations);
     }
-    let in_use = annotated::InUse::new(file, &listed, credentials);
     for placed in &annotations.routes {
         check_route(placed, credentials, allow, reports.annotations);
-        in_use.check(placed, credentials, allow, reports.annotations);
+        of_file.check(placed, reports.annotations);
         if listed.iter().any(|other| other.route.name == placed.route.name) {
             reports.annotations.problem(&placed.place, "a route of the file has this name, want another");
         }
@@ -212,11 +221,7 @@ fn routes(
     let at = listed.iter().rposition(|placed| placed.route.action == Action::Deny).map_or(0, |last| last + 1);
     listed.splice(at..at, annotations.routes.iter().cloned());
     warn_unreachable(&listed, reports.file);
-    let signs = |route: &Route| {
-        let of_route = |spec: &&Spec| spec.name.as_str() == route.credential;
-        let kind = credentials.iter().find(of_route).map(|spec| &spec.kind);
-        matches!(kind, Some(Kind::ServiceAccountKey { signs_urls: true, .. }))
-    };
+    let signs = |route: &Route| signing.contains(&route.credential.as_str());
     let routes = listed.into_iter().map(|placed| placed.route);
     routes.map(|route| Route { signs_urls: signs(&route), ..route }).collect()
 }

@@ -15,6 +15,7 @@ use std::{
 
 mod account;
 mod annotated;
+mod annotated_route;
 mod annotations;
 mod changes;
 mod credential;

@@ -11,7 +11,8 @@ pub(super) fn short(scope: &str) -> &str {
 }
 
 fn is_part(whole: &str, part: &str) -> bool {
-    let reads = |end: &str| part.strip_suffix(end) == Some(whole);
+    // Of these two the read-only scope opens an API of its own.
+    let reads = |end: &str| part.strip_suffix(end) == Some(whole) && !["analytics", "postmaster"].contains(&whole);
     whole == part
         || IDENTITY.contains(&part)
         || [".readonly", ".read_only", ".read-only"].into_iter().any(reads)
@@ -29,7 +30,7 @@ fn is_lower(family: &[&str], whole: &str, part: &str) -> bool {
 /// (<https://developers.google.com/identity/protocols/oauth2/scopes>). Those of Workspace, Ads, Maps and the rest are none.
 fn is_of_cloud(scope: &str) -> bool {
     let api = scope.split('.').next().unwrap_or_default();
-    CLOUD.contains(&api) || scope == "cloud-platform.read-only"
+    CLOUD.contains(&api) || ["cloud-platform.read-only", "firebase.readonly", "firebase.messaging"].contains(&scope)
 }
 
 const CLOUD_PLATFORM: &str = "cloud-platform";
@@ -45,26 +46,54 @@ const FAMILIES: [&[&str]; 4] = [
     &["monitoring", "monitoring.read"],
 ];
 
-const CLOUD: [&str; 22] = [
+const CLOUD: [&str; 50] = [
+    "agentregistry",
+    "aiplatform",
+    "apihub",
+    "apikeys",
     "appengine",
     "bigquery",
     "bigtable",
+    "ces",
+    "cloud-auditmanager",
+    "cloud-backupdr",
     "cloud-bigtable",
+    "cloud-billing",
+    "cloud-healthcare",
     "cloud-language",
+    "cloud-netapp",
     "cloud-translation",
     "cloud-vision",
+    "cloud_debugger",
+    "cloudasset",
+    "cloudcomposer",
+    "cloudiot",
     "cloudkms",
     "cloudplatformprojects",
+    "cloudruntimeconfig",
     "compute",
+    "container",
+    "datalineage",
+    "dataplex",
+    "dataproc",
     "datastore",
     "devstorage",
     "dialogflow",
+    "discoveryengine",
+    "genomics",
     "logging",
     "monitoring",
     "ndev",
+    "notebooks",
+    "organizationpolicy",
     "pubsub",
-    "servicecontrol",
+    "redis",
+    "run",
+    "saasservicemgmt",
+    "securitycenter",
     "service",
+    "servicecontrol",
+    "source",
     "spanner",
     "sqlservice",
     "trace",
@@ -89,6 +118,10 @@ mod tests {
             ("cloud-platform", "admin.directory.user", false),
             ("cloud-platform", "cloud-identity.groups", false),
             ("cloud-platform", "pubsubx", false),
+            ("cloud-platform", "firebase.messaging", true),
+            ("cloud-platform", "firebase.database", false),
+            ("cloud-platform", "run.readonly", true),
+            ("analytics", "analytics.readonly", false),
             ("cloud-platform.read-only", "cloud-platform", false),
             ("cloud-platform.read-only", "devstorage.read_only", false),
             ("devstorage.read_write", "devstorage.read_only", true),

@@ -496,6 +496,15 @@ fn an_annotation_cannot_get_around_the_administrators_refusal() {
 }
 
 #[test]
+fn too_many_annotations_are_told_once_and_not_compared() {
+    let text: String =
+        (0..20_000).map(|number| format!("bearerd.dev/route.r{number}=\"hosts=a{number}.googleapis.com\"\n")).collect();
+    let annotations = Some(Source { name: "annotations".to_owned(), text });
+    let problems = wrong(&Sources { annotations, ..sources("") });
+    assert_eq!(problems, ["annotations:65:1: bearerd.dev/route.r64: more than 64 routes"]);
+}
+
+#[test]
 fn a_near_miss_of_the_prefix_is_told_and_others_are_left_alone() {
     let loaded = load(&annotated(
         "",

@@ -97,6 +97,14 @@ resources:
 {{- if not .settings.secretName -}}
 {{- fail "bearerd.inject: settings.secretName: missing, want the name of the Secret that holds the key" -}}
 {{- end -}}
+{{- if not (kindIs "bool" .settings.allowMetadataToken) -}}
+{{- fail "bearerd.inject: settings.allowMetadataToken: want true or false, without quotes" -}}
+{{- end -}}
+{{- range $name := list "allowHosts" "allowAccounts" "allowScopes" -}}
+{{- if not (kindIs "slice" (get $.settings $name)) -}}
+{{- fail (printf "bearerd.inject: settings.%s: want a list" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- if .spec.hostNetwork -}}
 {{- fail "bearerd.inject: spec.hostNetwork: every pod of the node could use the sidecar's ports, want false" -}}
 {{- end -}}
