@@ -189,6 +189,19 @@ impl Metrics {
         }
     }
 
+    /// One key of a credential at a time is in use; series of others would say otherwise.
+    pub fn key_in_use(&self, credential: &str, key_id: &str) {
+        for series in self.key_info.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
+            let labels: HashMap<&str, &str> =
+                series.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+            if labels.get("credential") == Some(&credential) {
+                // Fails only where it is gone already.
+                let _ = self.key_info.remove(&labels);
+            }
+        }
+        self.key_info.with_label_values(&[credential, key_id]).set(1);
+    }
+
     /// What was refused so far, by reason, without the reasons that never occurred.
     pub fn refusals(&self) -> BTreeMap<String, u64> {
         sums(&self.requests_refused, "reason")
@@ -334,6 +347,19 @@ mod tests {
             gauge.with_label_values(&[name]).set(1);
         }
         metrics.key_info.with_label_values(&[name, "k1"]).set(1);
+    }
+
+    #[test]
+    fn one_key_of_a_credential_is_in_use() {
+        let metrics = Metrics::new().unwrap();
+        for (credential, key_id) in [("a", "one"), ("b", "one"), ("a", "two")] {
+            metrics.key_in_use(credential, key_id);
+        }
+        let page = metrics.render();
+        let keys: Vec<&str> = page.lines().filter(|line| line.starts_with("bearerd_key_info{")).collect();
+        let line =
+            |credential, key_id| format!("bearerd_key_info{{credential=\"{credential}\",key_id=\"{key_id}\"}} 1");
+        assert_eq!(keys, [line("a", "two"), line("b", "one")]);
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn pod(shared: &Shared) -> Option<Arc<Pod>> {
     let settings = shared.settings.borrow().clone();
     let spec = default_credential(&settings)?;
     let known = shared.tokens.status();
-    let key = known.iter().find(|status| status.name == spec.name)?.keys.first()?;
+    let key = known.iter().find(|status| status.name == spec.name)?.in_use.as_ref()?;
     let account = account(spec, &settings.credentials, &known)?;
     Some(Arc::new(Pod {
         project_id: key.project.clone().or_else(|| project(account.as_deref()?)),
@@ -65,7 +65,7 @@ fn account(spec: &Spec, specs: &[Spec], known: &[CredentialStatus]) -> Option<Op
     // As many steps as there are credentials lead to the end of every chain.
     for spec in std::iter::successors(Some(spec), source).take(specs.len()) {
         let status = known.iter().find(|status| status.name == spec.name)?;
-        if let Some(account) = &status.keys.first()?.account {
+        if let Some(account) = &status.in_use.as_ref()?.account {
             return Some(Some(account.clone()));
         }
     }

@@ -65,13 +65,8 @@ impl Events for Observer {
         self.metrics.key_load_failures.with_label_values(&[credential.as_str(), reason.label()]).inc();
     }
 
-    fn switched(&self, credential: &CredentialName, from: Option<&str>, to: Option<&str>) {
-        let name = credential.as_str();
-        if let Some(from) = from {
-            // One key at a time is in use; the series of the old one would say otherwise.
-            let _ = self.metrics.key_info.remove_label_values(&[name, from]);
-        }
-        self.metrics.key_info.with_label_values(&[name, to.unwrap_or("none")]).set(1);
+    fn switched(&self, credential: &CredentialName, _: Option<&str>, to: Option<&str>) {
+        self.metrics.key_in_use(credential.as_str(), to.unwrap_or("none"));
         self.changed.notify_one();
     }
 

@@ -137,7 +137,7 @@ impl Shared {
 
     fn credential(&self, now: Wall, status: &CredentialStatus) -> Credential {
         let slot = status.tokens.first().map(|(_, slot)| slot);
-        let key = status.keys.first();
+        let key = status.in_use.as_ref();
         Credential {
             name: status.name.as_str().to_owned(),
             kind: status.kind.to_owned(),

@@ -12,6 +12,7 @@ use super::{
     CredentialName, FetchError, Reason, Token,
     answer::Kept,
     confided::Confided,
+    parents::Parents,
     skew::{self, Skew},
 };
 use crate::{
@@ -114,32 +115,6 @@ pub trait Post: Send + Sync {
     /// Gets something and reads the whole answer.
     fn get(&self, _: Get) -> BoxFuture<'_, Result<Answer, PostError>> {
         Box::pin(async { Err(PostError::new(PostFailure::Connect, "this transport gets nothing")) })
-    }
-}
-
-/// Gives the access tokens of other credentials, to those that are derived from them.
-pub trait Parents: Send + Sync {
-    /// The token of the credential called `name`, with what is left of its life.
-    fn access(&self, name: &CredentialName) -> BoxFuture<'_, Result<Token, FetchError>>;
-
-    /// Google would not have that one: the next, if there is one soon.
-    fn another(&self, _: &CredentialName) -> BoxFuture<'_, Option<Token>> {
-        Box::pin(async { None })
-    }
-
-    /// How often the tokens of `name` have become another identity's; none where there is no such credential.
-    fn lineage(&self, _: &CredentialName) -> Option<u64> {
-        None
-    }
-
-    /// Completes when that is another number than `since`: what was made of its tokens is the old identity's.
-    fn switched(&self, _: &CredentialName, _since: u64) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::pending())
-    }
-
-    /// Completes as soon as `name` has a token: who failed for want of one need not wait any longer.
-    fn arrival(&self, _: &CredentialName) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::pending())
     }
 }
 

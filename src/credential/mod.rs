@@ -19,6 +19,7 @@ pub mod jwt;
 pub mod key;
 mod metadata_server;
 mod parameters;
+mod parents;
 mod pem;
 pub mod service_account;
 mod signed_jwt;
@@ -29,8 +30,7 @@ pub mod template;
 
 pub use authorized_user::AuthorizedUser;
 pub use endpoint::{
-    Answer, ApiHost, BoxFuture, Exchange, Get, Parents, Post, PostError, PostFailure, Request, RequestBody,
-    TokenEndpoint,
+    Answer, ApiHost, BoxFuture, Exchange, Get, Post, PostError, PostFailure, Request, RequestBody, TokenEndpoint,
 };
 pub use error::{Class, FetchError, Reason};
 pub use external_account::ExternalAccount;
@@ -38,6 +38,7 @@ pub use impersonation::{Impersonated, is_service_account};
 pub use key::{Key, KeyError, KeyReason};
 pub use metadata_server::MetadataServer;
 pub use parameters::{ParameterError, Parameters};
+pub use parents::Parents;
 pub use service_account::ServiceAccount;
 pub use signed_jwt::SignedJwt;
 pub use source::Source;

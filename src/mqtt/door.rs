@@ -144,6 +144,9 @@ async fn open(
     if !parts.standing.holds() {
         return Err(removed());
     }
+    if handle.has_ended() {
+        return Err(no_credential());
+    }
     let sent = timeout(WAIT, log_in(broker, connect, &settings.username, &token)).await;
     let stream = sent.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).map_err(|error| Failure {
         label: "closed",

@@ -6,6 +6,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use crate::credential::{FetchError, Reason};
+
 /// A future that panicked.
 #[derive(Debug)]
 pub(super) struct Panicked;
@@ -21,4 +23,10 @@ pub(super) async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> 
         }
     })
     .await
+}
+
+impl From<Panicked> for FetchError {
+    fn from(Panicked: Panicked) -> Self {
+        Self::transient(Reason::Panic, "the fetch failed inside the sidecar")
+    }
 }

@@ -6,16 +6,16 @@
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::sync::watch;
 
-use super::{Events, caught::caught};
+use super::{Events, caught::caught, project::Project};
 use crate::{
     clock::{Clock, Moment},
-    credential::{CredentialName, KeyError, KeyReason, Source, Spec},
+    credential::{KeyError, KeyReason, Source, Spec},
     secret::Secret,
     watch::{File, Snapshot, Unread},
 };
@@ -40,49 +40,6 @@ pub struct Refused {
     /// Why.
     pub error: KeyError,
 }
-
-/// The project of the first key that proved itself. No key of another one takes over from it: that would be access to other
-/// data, and is a new pod's to make.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Project(Arc<OnceLock<String>>);
-
-impl Project {
-    /// A key has proved itself. Whether it may be used.
-    pub(super) fn settle(&self, source: &Source) -> bool {
-        if let Some(project) = source.project() {
-            self.0.get_or_init(|| project.to_owned());
-        }
-        self.admits(source)
-    }
-
-    /// Whether a key may be tried. One whose file tells no project always may.
-    pub(super) fn admits(&self, source: &Source) -> bool {
-        self.0.get().zip(source.project()).is_none_or(|(ours, theirs)| ours == theirs)
-    }
-
-    /// Whether there has been such a key.
-    pub(super) fn is_settled(&self) -> bool {
-        self.0.get().is_some()
-    }
-}
-
-/// Tells of a key that is of another project.
-pub(super) fn tell_foreign(credential: &CredentialName, candidate: &Candidate, events: &dyn Events) {
-    let (file, key_id, reason) = (&candidate.file, candidate.source.key_id(), KeyReason::WrongProject);
-    tracing::warn!(
-        %credential,
-        file,
-        key_id,
-        reason = reason.label(),
-        error = WRONG_PROJECT,
-        "key refused, the last good one stays"
-    );
-    events.key_refused(credential, reason);
-}
-
-/// Why a good key is never tried.
-pub(super) const WRONG_PROJECT: &str =
-    "it belongs to another project than the key in use; restart the pod to change the project";
 
 /// What lies in the files of one credential.
 #[derive(Clone, Debug, Default)]

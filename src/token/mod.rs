@@ -25,6 +25,7 @@ mod events;
 mod install;
 mod keys;
 mod parent;
+mod project;
 mod refresh;
 mod rotate;
 pub mod schedule;
@@ -42,7 +43,8 @@ pub use signature::{Signature, SignatureError};
 pub use slot::{Handle, UNAVAILABLE_LABELS, Unavailable};
 pub use status::{Condition, CredentialStatus, KeyStatus, Resting, SlotStatus, Trouble};
 
-use keys::{Candidate, KeySet, Project};
+use keys::{Candidate, KeySet};
+use project::{Project, WRONG_PROJECT};
 use refresh::Refresher;
 use siblings::Siblings;
 use slot::Slot;
@@ -87,10 +89,6 @@ struct Credential {
     spec: Spec,
     keys: watch::Receiver<KeySet>,
     project: Project,
-    /// What signed the last JWT with parameters: those have no slot.
-    signer: Option<Candidate>,
-    /// Keys of other projects that were told of, by those.
-    told: Vec<u64>,
     slots: BTreeMap<Want, Kept>,
     /// Counts up with every handle that is asked for.
     asked: u64,
@@ -137,10 +135,15 @@ impl Tokens {
         self.inner.settings.send_replace(settings);
         let mut credentials = self.lock();
         let old: Vec<Spec> = credentials.values().map(|credential| credential.spec.clone()).collect();
+        let projects = credentials.iter().map(|(name, credential)| (name.clone(), credential.project.clone()));
+        let projects: BTreeMap<_, _> = projects.collect();
         credentials.retain(|name, _| is_unchanged(name, &old, specs));
         for spec in specs {
             if !credentials.contains_key(&spec.name) {
-                let credential = self.start(spec, files(spec), specs.len());
+                // With the same files it keeps to their project, whatever else has changed.
+                let before = old.iter().find(|before| before.name == spec.name && before.path() == spec.path());
+                let project = before.and_then(|before| projects.get(&before.name)).map(Project::for_another);
+                let credential = self.start(spec, files(spec), project.unwrap_or_default(), specs.len());
                 credentials.insert(spec.name.clone(), credential);
             }
         }
@@ -179,8 +182,8 @@ impl Tokens {
         parameters: &Parameters,
         least: Duration,
     ) -> Result<Arc<Bearer>, Unavailable> {
-        let mut credentials = self.lock();
-        let Some(credential) = credentials.get_mut(credential) else {
+        let credentials = self.lock();
+        let Some(credential) = credentials.get(credential) else {
             return Err(slot::unavailable(5, "removed", "the credential was removed from the configuration"));
         };
         let Some(key) = credential.signer(&*self.inner.setup.events) else {
@@ -203,12 +206,8 @@ impl Tokens {
         let credentials = self.lock();
         let gone = || SignatureError::NoKey("the credential was removed from the configuration".to_owned());
         let credential = credentials.get(credential).ok_or_else(gone)?;
-        let in_use = credential.slots.get(&Want::Access).and_then(|kept| kept.slot.maker());
-        let keys = credential.keys.borrow();
-        // Before the first token, the one that will be tried first.
-        let key = in_use.or_else(|| keys.newest_of(&credential.project).map(|newest| newest.source.clone()));
-        let key = key.ok_or_else(|| SignatureError::NoKey(keys.why_none()))?;
-        signature::sign(&key, account, blob)
+        let none = || SignatureError::NoKey(credential.keys.borrow().why_none());
+        signature::sign(&credential.in_use().ok_or_else(none)?.source, account, blob)
     }
 
     /// What there is, by name.
@@ -216,7 +215,13 @@ impl Tokens {
         self.lock().values().map(Credential::status).collect()
     }
 
-    fn start(&self, spec: &Spec, files: Option<watch::Receiver<Snapshot>>, credentials: usize) -> Credential {
+    fn start(
+        &self,
+        spec: &Spec,
+        files: Option<watch::Receiver<Snapshot>>,
+        project: Project,
+        credentials: usize,
+    ) -> Credential {
         let Setup { exchange, tasks, events, .. } = &self.inner.setup;
         let (publish, keys) = watch::channel(KeySet::default());
         let stop = CancellationToken::new();
@@ -238,9 +243,7 @@ impl Tokens {
         let mut credential = Credential {
             spec: spec.clone(),
             keys,
-            project: Project::default(),
-            signer: None,
-            told: Vec::new(),
+            project,
             slots: BTreeMap::new(),
             asked: 0,
             signed: signed::Cache::default(),
@@ -304,29 +307,27 @@ impl std::fmt::Debug for Tokens {
 impl Credential {
     /// The newest key of the project signs, and where none lies there any more, the one before: as with exchanged tokens,
     /// but that no endpoint proves it first.
-    fn signer(&mut self, events: &dyn Events) -> Option<Candidate> {
+    fn signer(&self, events: &dyn Events) -> Option<Candidate> {
         let keys = self.keys.borrow();
         if let Some(newest) = keys.newest_of(&self.project) {
-            self.project.settle(&newest.source);
-            self.signer = Some(newest.clone());
+            self.project.settle(newest);
         }
-        // A slot tells by itself.
-        if self.slots.is_empty() {
-            self.told.retain(|told| keys.candidates.iter().any(|candidate| candidate.id == *told));
-            for foreign in keys.foreign_to(&self.project) {
-                if !self.told.contains(&foreign.id) {
-                    self.told.push(foreign.id);
-                    keys::tell_foreign(&self.spec.name, foreign, events);
-                }
-            }
-        }
-        self.signer.clone()
+        let foreign: Vec<_> = keys.foreign_to(&self.project).cloned().collect();
+        self.project.tell(&self.spec.name, &foreign, &keys.candidates, events);
+        self.project.last()
+    }
+
+    /// The key that makes tokens now: where there are none yet, the one that will be tried first.
+    fn in_use(&self) -> Option<Candidate> {
+        let main = self.spec.first_want().and_then(|want| self.slots.get(&want)?.slot.maker());
+        let newest = || self.keys.borrow().newest_of(&self.project).cloned();
+        main.or_else(|| self.project.last()).or_else(newest)
     }
 
     fn status(&self) -> CredentialStatus {
         let mut keys = self.keys.borrow().clone();
         if self.slots.is_empty() {
-            let error = || KeyError::new(KeyReason::WrongProject, keys::WRONG_PROJECT);
+            let error = || KeyError::new(KeyReason::WrongProject, WRONG_PROJECT);
             let foreign = keys.foreign_to(&self.project).map(|key| Refused { file: key.file.clone(), error: error() });
             let foreign: Vec<_> = foreign.collect();
             keys.refused.extend(foreign);
@@ -341,6 +342,7 @@ impl Credential {
         CredentialStatus {
             name: self.spec.name.clone(),
             kind: self.spec.kind.label(),
+            in_use: self.in_use().as_ref().map(key),
             keys: keys.candidates.iter().map(key).collect(),
             refused: keys.refused,
             is_stuck: keys.is_stuck,

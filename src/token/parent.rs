@@ -6,7 +6,7 @@ use crate::credential::{CredentialName, Exchange};
 #[derive(Debug)]
 pub(super) struct Parent {
     name: CredentialName,
-    /// Of the token in hand; see [`crate::credential::Parents::lineage`].
+    /// Of the token in hand, or of what the last attempt failed with where there is none; see [`crate::credential::Parents::lineage`].
     made_of: Option<u64>,
     /// At the beginning of the attempt under way: at worst older than the token which that got, and then the token is
     /// fetched once more.
@@ -38,6 +38,11 @@ impl Parent {
             self.noticed = now;
         }
         is_news
+    }
+
+    /// The attempt brought none: with another identity the next may.
+    pub(super) fn fail(&mut self) {
+        self.made_of = self.made_of.or(self.asked_at);
     }
 
     /// The attempt brought a token. Whether it is another identity's than the one in hand.

@@ -9,10 +9,11 @@ use tokio::sync::watch;
 
 use super::{
     Events, Setup,
-    caught::{Panicked, caught},
+    caught::caught,
     install::SENSIBLE,
-    keys::{Candidate, KeySet, Project, tell_foreign},
+    keys::{Candidate, KeySet},
     parent::{self, Parent},
+    project::Project,
     rotate::{Purpose, Ring},
     schedule::{self, GUARD, Settings, TICK, USELESS_PAUSE},
     slot::{Installed, Slot},
@@ -140,6 +141,7 @@ impl Refresher {
         let switch = parent::switched(self.parent.as_ref(), &self.exchange);
         tokio::select! {
             () = switch => {}
+            () = self.project.settled(), if !self.knows_project => {}
             () = self.clock.sleep(now.until(wake)) => {}
             () = keys => {}
             () = source => {
@@ -192,9 +194,7 @@ impl Refresher {
             self.due = self.clock.now();
         }
         self.slot.show_resting(self.ring.resting());
-        for candidate in &update.foreign {
-            tell_foreign(&self.credential, candidate, &*self.events);
-        }
+        self.project.tell(&self.credential, &update.foreign, &keys.candidates, &*self.events);
         let derived_from = keys.candidates.first().and_then(|only| only.source.derived_from());
         if self.parent.is_none() {
             self.parent = derived_from.cloned().map(Parent::new);
@@ -224,7 +224,7 @@ impl Refresher {
             }
             let begin = self.clock.now();
             let fetch = candidate.source.fetch(&self.want, &self.exchange);
-            let result = caught(fetch).await.unwrap_or_else(|Panicked| Err(panicked()));
+            let result = caught(fetch).await.unwrap_or_else(|panicked| Err(panicked.into()));
             let error = match result.and_then(|token| self.unspent(token)) {
                 Ok(token) if self.is_admitted(&candidate) => return self.succeeded(&candidate, &token, begin),
                 Ok(_) => {
@@ -245,6 +245,9 @@ impl Refresher {
                 break;
             }
         }
+        if let Some(parent) = &mut self.parent {
+            parent.fail();
+        }
         if let Some(error) = last {
             self.failed(purpose, &error, attempt);
         }
@@ -255,7 +258,7 @@ impl Refresher {
     fn is_admitted(&self, candidate: &Candidate) -> bool {
         match self.want {
             Want::SelfSigned => self.project.admits(&candidate.source),
-            Want::Access | Want::Id(_) | Want::Jwt(_) => self.project.settle(&candidate.source),
+            Want::Access | Want::Id(_) | Want::Jwt(_) => self.project.settle(candidate),
         }
     }
 
@@ -263,6 +266,7 @@ impl Refresher {
     fn notice_switch(&mut self, now: Moment) {
         if self.parent.as_mut().is_some_and(|parent| parent.has_just_switched(&self.exchange)) {
             (self.due, self.not_before) = (now, now);
+            self.ring.forgive();
         }
     }
 
@@ -270,7 +274,7 @@ impl Refresher {
         let (now, key_id) = (self.clock.now(), candidate.source.key_id());
         let is_of_another = self.parent.as_mut().is_some_and(Parent::take);
         let is_by_another_key = !self.ring.is_active(candidate.id) || is_of_another;
-        self.slot.is_made_by(&candidate.source);
+        self.slot.is_made_by(candidate);
         let installed = self.slot.install(token, candidate.source.as_ref().into(), is_by_another_key);
         self.failures = 0;
         self.missed = None;
@@ -390,8 +394,4 @@ impl Refresher {
             self.events.time_jumped();
         }
     }
-}
-
-fn panicked() -> FetchError {
-    FetchError::transient(Reason::Panic, "the fetch failed inside the sidecar")
 }

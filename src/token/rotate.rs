@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{
     Resting,
-    keys::{Candidate, KeySet, Project, WRONG_PROJECT},
+    keys::{Candidate, KeySet},
+    project::{Project, WRONG_PROJECT},
     schedule,
 };
 use crate::{clock::Moment, credential::FetchError};
@@ -48,7 +49,7 @@ pub(super) struct Ring {
 pub(super) struct Update {
     /// There are keys that were never tried.
     pub(super) has_new: bool,
-    /// Keys of another project than the one in use, seen for the first time. They are not tried.
+    /// Keys of another project than the one in use. They are not tried.
     pub(super) foreign: Vec<Candidate>,
 }
 
@@ -63,13 +64,9 @@ impl Ring {
         let mut update = Update::default();
         let mut old = std::mem::take(&mut self.entries);
         self.give_up_foreign(&old);
-        let mut foreign = Vec::new();
         for candidate in &keys.candidates {
             if !self.project.admits(&candidate.source) || !self.own.admits(&candidate.source) {
-                foreign.push(candidate.clone());
-                if self.foreign.iter().all(|known| known.id != candidate.id) {
-                    update.foreign.push(candidate.clone());
-                }
+                update.foreign.push(candidate.clone());
                 continue;
             }
             let known = old.iter().position(|entry| entry.candidate.id == candidate.id);
@@ -81,11 +78,34 @@ impl Ring {
                 }
             });
         }
-        self.foreign = foreign;
+        self.foreign.clone_from(&update.foreign);
         // The key in use outlives its file until another has succeeded, as the last resort.
         let orphan = old.into_iter().find(|entry| Some(entry.candidate.id) == self.active);
         self.entries.extend(orphan.map(|entry| Entry { is_present: false, ..entry }));
+        update.has_new |= self.take_last();
         update
+    }
+
+    /// So does the last key that proved itself for any of the credential's tokens, for one that is asked for later.
+    fn take_last(&mut self) -> bool {
+        let is_known = |last: &Candidate| self.entries.iter().any(|entry| entry.candidate.id == last.id);
+        let last = self.project.last().filter(|last| !is_known(last) && self.own.admits(&last.source));
+        let is_new = last.is_some();
+        self.entries.extend(last.map(|candidate| Entry {
+            candidate,
+            is_present: false,
+            failures: 0,
+            next_try: None,
+            error: None,
+        }));
+        is_new
+    }
+
+    /// What keys were refused for does not hold any more: all may be tried now.
+    pub(super) fn forgive(&mut self) {
+        for entry in &mut self.entries {
+            (entry.failures, entry.next_try) = (0, None);
+        }
     }
 
     /// The key in use is of another project than the one that has proved itself since: it is in use no more.
@@ -130,7 +150,7 @@ impl Ring {
         let switch = (self.active != Some(id)).then(|| (key_id(self, self.active), key_id(self, Some(id))));
         self.active = Some(id);
         if let Some(at) = self.position(Some(id)) {
-            self.own.settle(&self.entries[at].candidate.source);
+            self.own.settle(&self.entries[at].candidate);
             self.entries[at].failures = 0;
             self.entries[at].next_try = None;
             self.entries[at].error = None;

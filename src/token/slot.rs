@@ -16,12 +16,13 @@ use tokio::sync::{Notify, watch};
 use super::{
     bearer::{Bearer, Maker, bearer},
     install::{Offer, replaces},
+    keys::Candidate,
     schedule::{FORCED_EVERY, GUARD},
     status::{Condition, Resting, SlotStatus, Trouble},
 };
 use crate::{
     clock::{Clock, Moment},
-    credential::{Reason, Source, Token},
+    credential::{Reason, Token},
 };
 
 /// Why there is no token, in the words of an answer to the client.
@@ -46,7 +47,7 @@ struct State {
     forcing: bool,
     resting: Vec<Resting>,
     /// What makes the tokens.
-    maker: Option<Arc<Source>>,
+    maker: Option<Candidate>,
     /// Counts up whenever a token is another identity's, as far as can be known: one by another key, or one made of such.
     lineage: u64,
     ended: bool,
@@ -107,7 +108,7 @@ impl Slot {
     }
 
     /// From now on tokens are made by this key.
-    pub(super) fn is_made_by(&self, maker: &Arc<Source>) {
+    pub(super) fn is_made_by(&self, maker: &Candidate) {
         self.state.send_if_modified(|state| {
             state.maker = Some(maker.clone());
             false
@@ -115,7 +116,7 @@ impl Slot {
     }
 
     /// The key that made the last token, also when its file has gone.
-    pub(super) fn maker(&self) -> Option<Arc<Source>> {
+    pub(super) fn maker(&self) -> Option<Candidate> {
         self.state.borrow().maker.clone()
     }
 
@@ -166,7 +167,8 @@ impl Slot {
 
     /// The credential is gone: nobody needs to wait any more.
     pub(super) fn end(&self) {
-        self.state.send_modify(|state| state.ended = true);
+        // Who reads on from here needs no key.
+        self.state.send_modify(|state| (state.ended, state.maker) = (true, None));
     }
 
     /// Completes when a reader needs a token that is not there.
@@ -312,6 +314,11 @@ impl Handle {
     pub(super) async fn switched(&self, since: u64) {
         // Cannot fail: the sender is in the slot that we hold.
         let _ = self.slot.state.subscribe().wait_for(|state| state.lineage != since).await;
+    }
+
+    /// Whether the credential has gone, or become another: nothing new comes here.
+    pub fn has_ended(&self) -> bool {
+        self.slot.state.borrow().ended
     }
 
     /// Whether the last attempt to fetch one failed.

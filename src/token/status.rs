@@ -89,6 +89,8 @@ pub struct CredentialStatus {
     pub name: CredentialName,
     /// Its kind, as written in configuration.
     pub kind: &'static str,
+    /// The key that makes its tokens, or will be tried first.
+    pub in_use: Option<KeyStatus>,
     /// The usable keys, newest first: file, public id, account.
     pub keys: Vec<KeyStatus>,
     /// The files that were refused, and problems of the mount.

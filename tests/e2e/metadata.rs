@@ -171,3 +171,21 @@ async fn where_tokens_are_handed_out_so_are_id_tokens_for_the_audiences_of_route
     let issued = bed.google.tokens().into_iter().find(|(text, _)| *text == given).expect("a token of Google's").1;
     assert_eq!(issued.audience.as_deref(), Some("https://one.run.app"));
 }
+
+#[tokio::test]
+async fn it_says_who_we_are_also_beside_a_key_of_another_project() {
+    let world = World::new().await;
+    let other = world.google.add_account("robot@elsewhere.iam.gserviceaccount.com", "elsewhere").unwrap();
+    let bed = world.start(|_| {});
+    bed.exchanges_reach(1).await;
+    eventually("a token", || bed.ground.ready.is_ready()).await;
+    bed.publish("..second", &[("key.json", other.json())]);
+    eventually("the refusal", || {
+        bed.metric("key_load_failures_total{credential=\"default\",reason=\"wrong_project\"}") > 0
+    })
+    .await;
+    let email = value(&bed, "instance/service-accounts/default/email").await;
+    let project = value(&bed, "project/project-id").await;
+    let told = (String::from_utf8(email.body).unwrap(), String::from_utf8(project.body).unwrap());
+    assert_eq!(told, (ACCOUNT.to_owned(), PROJECT.to_owned()));
+}

@@ -226,3 +226,17 @@ fn a_chain_is_unchanged_when_all_of_it_is() {
         assert_eq!(is_unchanged(&name.into(), &before, &after), expected, "{name}: {before:?} {after:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_old_identity_was_refused_is_asked_for_at_once_by_the_new_one() {
+    let house = House::new();
+    house.apply(&[samples::spec("a")]);
+    house.google.refused.lock().unwrap().extend((0..2000).map(|number| format!("ya29.source.{number}")));
+    house.apply(&[samples::spec("a"), less("of-a", "a")]);
+    house.clock.sleep(Duration::from_secs(1600)).await;
+    assert!(house.handle("of-a").current().is_none());
+    house.google.refused.lock().unwrap().clear();
+    house.write(&samples::key_file(1, "other", "other", "demo"));
+    house.clock.sleep(Duration::from_secs(1)).await;
+    assert!(house.handle("of-a").current().is_some(), "{:?}", house.handle("of-a"));
+}

@@ -21,6 +21,7 @@ use crate::{
     token::{
         bearer::Maker,
         keys::{Candidate, load},
+        project::Project,
         refresh::Subject,
         schedule::GUARD,
         slot::{Installed, Unavailable},

@@ -98,10 +98,59 @@ async fn what_is_only_signed_here_settles_no_project() {
     let signed = house.tokens.handle(&"default".into(), &Want::SelfSigned).unwrap();
     house.write(&[("1", &key(0, "A")), ("2", &foreign("X"))]);
     assert_eq!(house.first_token().await.key_id.as_deref(), Some("A"), "X was refused");
-    house.sleep(20.0).await;
+    house.sleep(1.0).await;
     assert_eq!(signed.current().unwrap().key_id.as_deref(), Some("A"), "A has proved itself since");
+    house.write(&[("2", &foreign("X"))]);
+    house.pass_with_token(4000, "A goes on without its file").await;
+    assert_eq!(signed.current().unwrap().key_id.as_deref(), Some("A"), "here too");
     let id = house.tokens.handle(&"default".into(), &Want::Id("https://a.run.app".into())).unwrap();
     house.google.set_key("X", Mode::Good);
     house.sleep(20.0).await;
     assert_eq!(id.status().resting[0].reason, "wrong_project", "nor does a later task try it");
+    let last = house.google.posts_since(house.clock.now() - Duration::from_secs(20));
+    assert!(!last.is_empty() && last.iter().all(|(_, signer)| signer == "A"), "which has the last good key: {last:?}");
+    assert_eq!(count(&house.events.refused), 1, "told once, however many tasks there are");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_that_lost_signs_nothing_more_whatever_goes_at_that_moment() {
+    let house = House::without_key(40, || 0.5);
+    house.google.set_key("X", Mode::refuses("Invalid JWT Signature."));
+    let signed = house.tokens.handle(&"default".into(), &Want::SelfSigned).unwrap();
+    house.write(&[("1", &key(0, "A")), ("2", &foreign("X"))]);
+    assert_eq!(house.first_token().await.key_id.as_deref(), Some("A"));
+    house.write(&[("2", &foreign("X"))]);
+    house.sleep(1.0).await;
+    assert_eq!(signed.current().unwrap().key_id.as_deref(), Some("A"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_scopes_let_no_key_of_another_project_take_over() {
+    let house = House::without_key(40, || 0.5);
+    house.write(&[("1", &key(0, "A"))]);
+    house.first_token().await;
+    house.write(&[("1", &key(0, "A")), ("2", &foreign("X"))]);
+    house.sleep(60.0).await;
+    let mut spec = samples::spec("default");
+    *spec.kind.scopes_mut().unwrap() = vec!["https://www.googleapis.com/auth/devstorage.read_only".to_owned()];
+    house.tokens.apply_with(&[spec], Settings::default(), |_| Some(house.files.subscribe()));
+    let handle = house.tokens.handle(&"default".into(), &Want::Access).unwrap();
+    assert_eq!(handle.wait(Duration::from_secs(10)).await.unwrap().key_id.as_deref(), Some("A"));
+    // What is told of the credential is of the key in use too, though a newer one lies there.
+    let status = house.tokens.status().remove(0);
+    assert_eq!(status.keys[0].key_id.as_deref(), Some("X"));
+    assert_eq!(status.in_use.unwrap().key_id.as_deref(), Some("A"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_credential_leaves_no_key_behind() {
+    let house = House::without_key(40, || 0.5);
+    house.write(&[("1", &key(0, "A"))]);
+    house.first_token().await;
+    let slot = house.tokens.lock()[&CredentialName::new("default")].slots[&Want::Access].slot.clone();
+    let key = Arc::downgrade(&slot.maker().unwrap().source);
+    house.tokens.apply_with(&[], Settings::default(), |_| None);
+    house.sleep(60.0).await;
+    assert!(slot.last().is_some(), "who holds the reader may finish");
+    assert!(key.upgrade().is_none());
 }

@@ -1,0 +1,105 @@
+//! The one judgement of projects, for all tokens and signatures of a credential.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{Events, keys::Candidate};
+use crate::credential::{CredentialName, KeyReason, Source};
+
+/// The project of the first key that proved itself, and the last key that did. No key of another project takes over: that
+/// would be access to other data, and is a new pod's to make. All that belongs to one credential shares it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Project(Arc<watch::Sender<Settled>>);
+
+#[derive(Debug, Default)]
+struct Settled {
+    project: Option<String>,
+    last: Option<Candidate>,
+    /// Keys of other projects that were told of.
+    told: Vec<u64>,
+}
+
+impl Project {
+    /// The same project, for a changed credential: what its keys made for the old one proves nothing for it.
+    pub(super) fn for_another(&self) -> Self {
+        let project = self.0.borrow().project.clone();
+        Self(Arc::new(watch::Sender::new(Settled { project, ..Settled::default() })))
+    }
+
+    /// A key has proved itself. Whether it may be used.
+    pub(super) fn settle(&self, candidate: &Candidate) -> bool {
+        let mut is_admitted = false;
+        self.0.send_if_modified(|settled| {
+            let theirs = candidate.source.project();
+            let is_first = settled.project.is_none() && theirs.is_some();
+            if is_first {
+                settled.project = theirs.map(ToOwned::to_owned);
+            }
+            is_admitted = admits(settled.project.as_deref(), &candidate.source);
+            if is_admitted {
+                settled.last = Some(candidate.clone());
+            }
+            is_first
+        });
+        is_admitted
+    }
+
+    /// Whether a key may be tried. One whose file tells no project always may.
+    pub(super) fn admits(&self, source: &Source) -> bool {
+        admits(self.0.borrow().project.as_deref(), source)
+    }
+
+    /// Whether there has been such a key.
+    pub(super) fn is_settled(&self) -> bool {
+        self.0.borrow().project.is_some()
+    }
+
+    /// Completes when there has been one.
+    pub(super) async fn settled(&self) {
+        // Cannot fail: the sender is here.
+        let _ = self.0.subscribe().wait_for(|settled| settled.project.is_some()).await;
+    }
+
+    /// The last key that proved itself, also when its file has gone.
+    pub(super) fn last(&self) -> Option<Candidate> {
+        self.0.borrow().last.clone()
+    }
+
+    /// Tells of keys of other projects, of each once. `all` are those that lie there now.
+    pub(super) fn tell(
+        &self,
+        credential: &CredentialName,
+        foreign: &[Candidate],
+        all: &[Candidate],
+        events: &dyn Events,
+    ) {
+        let mut news = Vec::new();
+        self.0.send_if_modified(|settled| {
+            settled.told.retain(|told| all.iter().any(|candidate| candidate.id == *told));
+            news.extend(foreign.iter().filter(|candidate| !settled.told.contains(&candidate.id)).cloned());
+            settled.told.extend(news.iter().map(|candidate| candidate.id));
+            false
+        });
+        for candidate in news {
+            let (file, key_id, reason) = (&candidate.file, candidate.source.key_id(), KeyReason::WrongProject);
+            tracing::warn!(
+                %credential,
+                file,
+                key_id,
+                reason = reason.label(),
+                error = WRONG_PROJECT,
+                "key refused, the last good one stays"
+            );
+            events.key_refused(credential, reason);
+        }
+    }
+}
+
+fn admits(project: Option<&str>, source: &Source) -> bool {
+    project.zip(source.project()).is_none_or(|(ours, theirs)| ours == theirs)
+}
+
+/// Why a good key is never tried.
+pub(super) const WRONG_PROJECT: &str =
+    "it belongs to another project than the key in use; restart the pod to change the project";
