@@ -183,11 +183,12 @@ impl Refresher {
     }
 
     fn take_keys(&mut self) {
+        // First: what is known is not waited for again, also before the first keys.
+        self.knows_project = self.project.is_settled();
         let keys = self.keys.borrow_and_update().clone();
         if keys.version == 0 {
             return;
         }
-        self.knows_project = self.project.is_settled();
         let was_in_use = self.ring.is_in_use();
         let update = self.ring.update(&keys);
         if was_in_use && !self.ring.is_in_use() {

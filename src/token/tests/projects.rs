@@ -133,7 +133,11 @@ async fn other_scopes_let_no_key_of_another_project_take_over() {
     house.sleep(60.0).await;
     let mut spec = samples::spec("default");
     *spec.kind.scopes_mut().unwrap() = vec!["https://www.googleapis.com/auth/devstorage.read_only".to_owned()];
-    house.tokens.apply_with(&[spec], Settings::default(), |_| Some(house.files.subscribe()));
+    let (files, snapshots) = watch::channel(Snapshot::default());
+    house.tokens.apply_with(&[spec], Settings::default(), |_| Some(snapshots.clone()));
+    // It knows its project before its files, and waits for them without haste.
+    house.sleep(5.0).await;
+    files.send_replace(house.files.borrow().clone());
     let handle = house.tokens.handle(&"default".into(), &Want::Access).unwrap();
     assert_eq!(handle.wait(Duration::from_secs(10)).await.unwrap().key_id.as_deref(), Some("A"));
     // What is told of the credential is of the key in use too, though a newer one lies there.
