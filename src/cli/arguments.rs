@@ -52,6 +52,9 @@ pub(super) struct SourceArgs {
     /// Annotations may have the metadata server hand out the real token
     #[arg(long)]
     pub(super) allow_metadata_token: bool,
+    /// What an annotation of ours that nobody knows leads to: deny (the whole set is refused) or warn
+    #[arg(long, value_name = "WORD", value_enum, default_value_t, hide_possible_values = true)]
+    pub(super) unknown_annotations: Strictness,
 }
 
 /// How much is logged.
@@ -86,18 +89,18 @@ pub(super) struct RunArgs {
     pub(super) log_format: telemetry::Format,
     /// What is done while a process of another container has our user id and can be seen: deny (nothing starts) or warn
     #[arg(long, value_name = "WORD", value_enum, default_value_t, hide_possible_values = true)]
-    pub(super) shared_processes: SharedProcesses,
+    pub(super) shared_processes: Strictness,
     #[command(flatten)]
     pub(super) source: SourceArgs,
 }
 
-/// What becomes of a sidecar whose memory another container could look at.
+/// What a doubtful thing leads to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum SharedProcesses {
-    /// It waits, and says why.
+pub(super) enum Strictness {
+    /// A refusal: nothing is done with it.
     #[default]
     Deny,
-    /// It says so and starts.
+    /// A warning.
     Warn,
 }
 
@@ -307,6 +310,7 @@ impl SourceArgs {
                 allow_accounts: self.allow_accounts.clone(),
                 allow_scopes: self.allow_scopes.clone(),
                 allow_metadata_token: self.allow_metadata_token,
+                warns_of_unknown: self.unknown_annotations == Strictness::Warn,
                 log_level: None,
                 wait_for: None,
             },

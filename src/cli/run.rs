@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::sync::Notify;
 
-use super::{RunArgs, arguments::SharedProcesses, process};
+use super::{RunArgs, arguments::Strictness, process};
 use crate::{
     app::{Ground, Sidecar, reload::Follower},
     clock::Clock,
@@ -35,8 +35,8 @@ async fn run(args: &RunArgs, log: &Logs) -> anyhow::Result<()> {
     let level = args.log.log_level.is_none().then(|| log.clone());
     let follower = Follower::new(args.source.origin(), ground.clone(), level, ending.look_again.clone());
     let follower = match args.shared_processes {
-        SharedProcesses::Deny => follower.not_while(neighbour),
-        SharedProcesses::Warn => follower,
+        Strictness::Deny => follower.not_while(neighbour),
+        Strictness::Warn => follower,
     };
     let (sidecar, follower) = tokio::select! {
         started = follower.start() => started,

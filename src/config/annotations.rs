@@ -89,6 +89,8 @@ pub(super) struct Annotations {
     pub(super) service_account: Option<Placed<String>>,
     /// What the injector acts on. `None` where there are no annotations to read.
     pub(super) shape: Option<BTreeMap<String, String>>,
+    /// Whether a name that nobody knows leads to a warning: whoever let the pod in said no more.
+    warns_of_unknown: bool,
     /// Of what there was too much.
     over: Vec<&'static str>,
 }
@@ -103,8 +105,8 @@ impl Annotations {
 }
 
 /// Reads the downward API's file of annotations.
-pub(super) fn read(text: &str, report: &mut Report) -> Annotations {
-    let mut found = Annotations { shape: Some(BTreeMap::new()), ..Annotations::default() };
+pub(super) fn read(text: &str, warns_of_unknown: bool, report: &mut Report) -> Annotations {
+    let mut found = Annotations { shape: Some(BTreeMap::new()), warns_of_unknown, ..Annotations::default() };
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
         let at = Mark { line: index + 1, column: 1 };
         let Some((key, value)) = parse_line(line) else {
@@ -127,8 +129,8 @@ fn entry(name: &str, value: &str, place: &Place, found: &mut Annotations, report
         // Without the user's own part, `rout.reports` is still near `route.`.
         let stem = name.split_once('.').map_or(name, |(stem, _)| &name[..=stem.len()]);
         let place = Place { at: place.at, path: String::new() };
-        report.problem(&place, unknown("annotation", stem, ANNOTATIONS.iter().map(shown)));
-        return;
+        let message = unknown("annotation", stem, ANNOTATIONS.iter().map(shown));
+        return if found.warns_of_unknown { report.warning(&place, message) } else { report.problem(&place, message) };
     };
     if annotation.reader == Reader::Injector
         && let Some(shape) = &mut found.shape

@@ -66,6 +66,8 @@ pub struct Flags {
     pub allow_scopes: Vec<String>,
     /// `--allow-metadata-token`.
     pub allow_metadata_token: bool,
+    /// `--unknown-annotations warn`.
+    pub warns_of_unknown: bool,
     /// `--log-level`.
     pub log_level: Option<String>,
     /// `--wait-for`.
@@ -109,8 +111,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
         Some(None) => return Err(file_report.problems),
         None => file::File::default(),
     };
-    let annotations =
-        sources.annotations.as_ref().map(|source| annotations::read(&source.text, &mut annotations_report));
+    let annotations = sources
+        .annotations
+        .as_ref()
+        .map(|source| annotations::read(&source.text, sources.flags.warns_of_unknown, &mut annotations_report));
     let mut reports =
         Reports { file: &mut file_report, annotations: &mut annotations_report, flags: &mut flags_report };
     let settings = merge::merge(file, annotations.unwrap_or_default(), &sources.flags, &mut reports);

@@ -496,6 +496,16 @@ fn an_annotation_cannot_get_around_the_administrators_refusal() {
 }
 
 #[test]
+fn an_unknown_annotation_takes_the_others_along_unless_it_is_only_warned_of() {
+    let annotations = [("bearerd.dev/scope", "x"), ("bearerd.dev/hosts", "storage.googleapis.com")];
+    assert!(wrong(&annotated("", &annotations))[0].contains("unknown annotation 'scope'"));
+    let flags = Flags { warns_of_unknown: true, ..Flags::default() };
+    let loaded = load(&Sources { flags, ..annotated("", &annotations) }).unwrap();
+    assert!(lines(&loaded.warnings)[0].contains("unknown annotation 'scope', did you mean 'scopes'?"));
+    assert_eq!(hosts(&loaded.settings.policy.routes[0]), ["storage.googleapis.com"]);
+}
+
+#[test]
 fn too_many_annotations_are_told_once_and_not_compared() {
     let text: String =
         (0..20_000).map(|number| format!("bearerd.dev/route.r{number}=\"hosts=a{number}.googleapis.com\"\n")).collect();

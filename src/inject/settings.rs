@@ -158,6 +158,7 @@ impl Settings {
             allow_accounts: list(&self.allow_accounts),
             allow_scopes: list(&self.allow_scopes),
             allow_metadata_token: self.allow_metadata_token,
+            warns_of_unknown: self.unknown_annotations == Strictness::Warn,
             log_level: (!self.log_level.is_empty()).then(|| self.log_level.clone()),
             ..config::Flags::default()
         }

@@ -48,6 +48,9 @@ fn arguments(settings: &Settings) -> Vec<String> {
     if settings.allow_metadata_token {
         out.push("--allow-metadata-token".to_owned());
     }
+    if settings.unknown_annotations == Strictness::Warn {
+        out.push("--unknown-annotations=warn".to_owned());
+    }
     if settings.shared_processes == Strictness::Warn {
         out.push("--shared-processes=warn".to_owned());
     }
