@@ -9,7 +9,7 @@ use super::Shared;
 use crate::{
     credential::{CredentialName, Spec, Want},
     metadata_server::{Audience, Handout, Mode, Pod, TokenSource, Unavailable},
-    policy::{Action, Placeholder, Policy, TokenKind},
+    policy::{Action, Placeholder, Policy, Route, TokenKind},
     token::CredentialStatus,
 };
 
@@ -84,10 +84,11 @@ fn project(account: &str) -> Option<String> {
     Some(domain.split_once('.').map_or_else(|| domain.to_owned(), |(project, of)| format!("{of}:{project}")))
 }
 
-/// Whom ID tokens may be asked for: the audiences that routes put on requests.
+/// Whom ID tokens may be asked for: the audiences that routes of the file put on requests.
 fn audiences(policy: &Policy) -> Vec<Audience> {
     let routes = policy.routes().iter();
-    let giving = routes.filter(|route| route.action == Action::Inject && route.token == TokenKind::Id);
+    let is_files = |route: &Route| route.action == Action::Inject && !route.is_annotated;
+    let giving = routes.filter(|route| is_files(route.as_ref()) && route.token == TokenKind::Id);
     giving
         .flat_map(|route| match &route.audience {
             Some(audience) => vec![Audience::Exact(audience.clone())],

@@ -73,7 +73,7 @@ pub(super) fn hosts(
     }
     let chosen = hosts.iter().map(|host| host.value.clone()).collect();
     let placed = PlacedRoute {
-        route: Route { hosts: chosen, ..own },
+        route: Route { hosts: chosen, is_annotated: true, ..own.clone() },
         hosts: hosts.iter().map(|host| host.place.clone()).collect(),
         ..listed[at].clone()
     };
@@ -83,7 +83,14 @@ pub(super) fn hosts(
             report.problem(&host.place, message);
         }
     }
-    of_file.check_hosts(&placed, &first.place, report);
+    // What it had, it may have; what it has not, goes before what follows.
+    let more = hosts.iter().filter(|host| !covered(&host.value, &own.hosts));
+    let more: Vec<_> = more.map(|host| (host.value.clone(), host.place.clone())).collect();
+    let (route, places) = (Route { hosts: more.iter().map(|(host, _)| host.clone()).collect(), ..own }, more);
+    let places = places.into_iter().map(|(_, place)| place).collect();
+    let here = || first.place.clone();
+    let added = PlacedRoute { route, hosts: places, place: here(), credential: here(), token: here(), header: here() };
+    of_file.check_hosts(&added, at + 1, report);
     listed[at] = placed;
 }
 

@@ -10,16 +10,18 @@ use super::{
 };
 use crate::{
     credential::Spec,
-    policy::{Action, DEFAULT_CREDENTIAL, HostPattern, Route, TokenKind, Unmatched},
+    policy::{Action, ClientAuthorization, DEFAULT_CREDENTIAL, HostPattern, Route, TokenKind, Unmatched},
 };
 
-/// The file's injecting routes, as a measure for those of annotations.
+/// The file's routes, as a measure for those of annotations.
 pub(super) struct FileRoutes<'a> {
     routes: Vec<Route>,
-    /// Credentials that nothing of the file uses: they may be meant for annotations. One that only others are derived from,
-    /// or that only entries of `tokens` or brokers get, is not.
-    spare: Vec<&'a str>,
+    /// Credentials for hosts that no route of the file has: the one named `default`, else the first, where routes of the file
+    /// use it, and those that nothing of the file uses. Others are there to derive from, for entries of `tokens`, for
+    /// brokers or for the hosts of their routes.
+    free: Vec<&'a str>,
     known: Vec<&'a str>,
+    brokers: Vec<HostPattern>,
     unmatched: Unmatched,
     allow: &'a [HostPattern],
     /// Whether somebody set the ceiling: the one that nobody set has the hosts of the file's routes, whatever they get.
@@ -32,113 +34,161 @@ impl<'a> FileRoutes<'a> {
         file: &File,
         listed: &[PlacedRoute],
         credentials: &'a [Spec],
-        (allow, is_flag): (&'a [HostPattern], bool),
+        (allow, is_ceiling_set): (&'a [HostPattern], bool),
     ) -> Self {
-        let routes = listed.iter().map(|placed| &placed.route).filter(|route| route.action == Action::Inject);
-        let routes: Vec<Route> = routes.cloned().collect();
-        let is_used = |name: &&str| {
-            routes.iter().any(|route| route.credential == *name)
-                || credentials.iter().filter_map(|spec| spec.kind.source()).any(|source| source.as_str() == *name)
-                || file.tokens.iter().any(|entry| entry.credential() == *name)
-                || file.mqtt.iter().any(|door| door.settings.credential == *name)
+        let routes: Vec<Route> = listed.iter().map(|placed| placed.route.clone()).collect();
+        let names = || credentials.iter().map(|spec| spec.name.as_str());
+        let main = names().find(|name| *name == DEFAULT_CREDENTIAL).or_else(|| names().next());
+        let in_routes =
+            |name: &str| routes.iter().any(|route| route.action == Action::Inject && route.credential == name);
+        let is_elsewhere = |name: &str| {
+            credentials.iter().filter_map(|spec| spec.kind.source()).any(|source| source.as_str() == name)
+                || file.tokens.iter().any(|entry| entry.credential() == name)
+                || file.mqtt.iter().any(|door| door.settings.credential == name)
         };
-        let known: Vec<&str> = credentials.iter().map(|spec| spec.name.as_str()).collect();
-        let spare = known.iter().copied().filter(|name| !is_used(name)).collect();
+        let is_free = |name: &&str| match in_routes(name) {
+            true => Some(*name) == main,
+            false => !is_elsewhere(name),
+        };
+        let (free, known) = (names().filter(is_free).collect(), names().collect());
+        let brokers = file.mqtt.iter().filter_map(|door| door.settings.upstream.host());
+        let brokers = brokers.map(|host| HostPattern::exact(host.clone())).collect();
         let unmatched = file.unmatched.unwrap_or(Unmatched::Pass);
-        Self { routes, spare, known, unmatched, allow, is_ceiling_set: is_flag || !file.allow.is_empty() }
+        Self { routes, free, known, brokers, unmatched, allow, is_ceiling_set }
     }
 
     /// Checks what a route of an annotation chose.
     pub(super) fn check(&self, placed: &PlacedRoute, report: &mut Report) {
-        let PlacedRoute { route, hosts, credential, token, header, .. } = placed;
+        let PlacedRoute { route, hosts, .. } = placed;
         match route.action {
-            Action::Inject => {}
+            Action::Inject => self.check_hosts(placed, 0, report),
             Action::Pass if self.unmatched == Unmatched::Deny => {
                 let each = route.hosts.iter().zip(hosts);
-                return each.for_each(|(host, place)| check_ceiling(host, place, self.allow, report));
+                each.for_each(|(host, place)| check_ceiling(host, place, self.allow, report));
             }
-            Action::Pass | Action::Deny => return,
-        }
-        self.check_hosts(placed, credential, report);
-        let is_files = |of: &&Route| of.credential == route.credential && of.audience == route.audience;
-        if route.audience.is_some() && !self.routes.iter().any(|of| is_files(&of)) {
-            // Whoever answers at the host could use it elsewhere.
-            let message = "no route of the file has this audience, want it left out: then it is the host's own";
-            report.problem(token, message);
-        }
-        let in_file = |name: &str| self.routes.iter().any(|of| of.header == name);
-        if !AUTHORIZATION.contains(&route.header.as_str()) && !in_file(route.header.as_str()) {
-            let mut names = AUTHORIZATION.to_vec();
-            names.extend(self.routes.iter().map(|of| of.header.as_str()).filter(|name| !AUTHORIZATION.contains(name)));
-            names.dedup();
-            // Any other may be kept or echoed by the API, which would hand the token to the application.
-            report.problem(header, format!("no header of an annotation's route, want {}", names.join(" or ")));
+            Action::Pass | Action::Deny => {}
         }
     }
 
-    /// Checks the hosts for the credential and the kind of token that go there.
-    pub(super) fn check_hosts(&self, placed: &PlacedRoute, credential: &Place, report: &mut Report) {
+    /// Checks each host of a route that is to stand before the file's routes from `first` on: where one of these has such a
+    /// host, for being a part of that, and elsewhere for what may go anywhere inside the ceiling.
+    pub(super) fn check_hosts(&self, placed: &PlacedRoute, first: usize, report: &mut Report) {
         let PlacedRoute { route, hosts, .. } = placed;
-        if let Err(message) = self.may_use(route) {
-            return report.problem(credential, message);
+        if !self.known.contains(&route.credential.as_str()) {
+            return;
         }
         for (host, place) in route.hosts.iter().zip(hosts) {
             // What breaks a rule for all routes is told by that.
-            let is_lawful = covered(host, self.allow) && tokens::sent(host, route.token).is_ok();
-            if is_lawful && !self.may_go(host, route) {
-                let message = format!(
-                    "no route of the file sends a token of this kind ({}) of '{}' there, want a host of one that does",
-                    route.token, route.credential
-                );
-                report.problem(place, message);
+            if !covered(host, self.allow) || tokens::sent(host, route.token).is_err() {
+                continue;
+            }
+            let touched = || self.routes.iter().skip(first).filter(|of| of.action != Action::Deny && touches(host, of));
+            let wrong = match touched().next() {
+                Some(_) => touched().find_map(|of| {
+                    let more = more_than(route, of)?;
+                    Some((more, format!("the file's route '{}' has such a host: {}", of.name, more.wanted(of))))
+                }),
+                None => self.more_than_free(host, route),
+            };
+            if let Some((more, message)) = wrong {
+                report.problem(more.place(placed, place), message);
             }
         }
     }
 
-    /// Whether the credential is one for annotations, and the route a part of one of the file's with it.
-    fn may_use(&self, route: &Route) -> Result<(), String> {
+    /// What a route chose too much at a host that no route of the file has.
+    fn more_than_free(&self, host: &HostPattern, route: &Route) -> Option<(More, String)> {
         let name = route.credential.as_str();
-        // One that is not known is told of by the check of all routes.
-        if self.spare.contains(&name) || !self.known.contains(&name) {
-            return Ok(());
+        let is_api = covered(host, &default_zone());
+        let is_broker = self.brokers.iter().any(|broker| host.covers(broker));
+        let goes_anywhere = (is_api || (self.is_ceiling_set && !is_broker)) && self.unmatched == Unmatched::Pass;
+        match route.token {
+            _ if !self.free.contains(&name) => {
+                let names = if self.free.is_empty() { "none".to_owned() } else { self.free.join(" or ") };
+                Some((
+                    More::Credential,
+                    format!("no route of the file has such a host, where annotations may use {names}"),
+                ))
+            }
+            _ if route.audience.is_some() => Some((
+                More::Token,
+                "an audience is for the file's routes, want it left out: then it is the host's own".to_owned(),
+            )),
+            _ if !AUTHORIZATION.contains(&route.header.as_str()) => Some((More::Header, headers_wanted(None))),
+            // It is for the host that it goes to.
+            TokenKind::Id => None,
+            TokenKind::Access | TokenKind::SelfSigned if goes_anywhere => None,
+            _ => Some((More::Host, format!("no route of the file sends a token of the kind {} there", route.token))),
         }
-        let with_it: Vec<&Route> = self.routes.iter().filter(|of| of.credential == name).collect();
-        if with_it.is_empty() {
-            let mut names: Vec<&str> = self.routes.iter().map(|of| of.credential.as_str()).collect();
-            names.extend(&self.spare);
-            names.dedup();
-            let wanted = if names.is_empty() { "none".to_owned() } else { names.join(" or ") };
-            return Err(format!("no route of the file uses the credential '{name}', want {wanted}"));
+    }
+}
+
+/// In which field a route chose too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum More {
+    Host,
+    Action,
+    Credential,
+    Token,
+    Header,
+    Client,
+    Part,
+}
+
+impl More {
+    fn wanted(self, of: &Route) -> String {
+        match self {
+            Self::Host | Self::Action => "it gives no credential, want another host".to_owned(),
+            Self::Credential => format!("want credential={}", of.credential),
+            Self::Token => match &of.audience {
+                Some(audience) => format!("want token={} audience={audience}", of.token),
+                None => format!("want token={} without an audience", of.token),
+            },
+            Self::Header => headers_wanted(Some(of)),
+            Self::Client => "want clientAuthorization=require".to_owned(),
+            Self::Part => "want a part of its methods and paths".to_owned(),
         }
-        let with_hosts = name != DEFAULT_CREDENTIAL || self.unmatched == Unmatched::Deny;
-        if with_it.iter().any(|of| is_part(route, of, with_hosts)) {
-            return Ok(());
-        }
-        let names: Vec<&str> = with_it.iter().map(|of| of.name.as_str()).collect();
-        let what = if with_hosts { "hosts, methods and paths" } else { "methods and paths" };
-        Err(format!("more than the file's routes give the credential '{name}', want a part of the {what} of {}", {
-            names.join(" or ")
-        }))
     }
 
-    fn may_go(&self, host: &HostPattern, route: &Route) -> bool {
-        let is_good_anywhere = |token| matches!(token, TokenKind::Access | TokenKind::SelfSigned);
-        let like_it =
-            |of: &Route| of.token == route.token || (is_good_anywhere(of.token) && is_good_anywhere(route.token));
-        let from_file = |of: &Route| of.credential == route.credential && like_it(of) && covered(host, &of.hosts);
-        match route.token {
-            _ if self.routes.iter().any(from_file) => true,
-            // It is for the host that it goes to.
-            TokenKind::Id => true,
-            TokenKind::Jwt => false,
-            TokenKind::Access | TokenKind::SelfSigned => {
-                // Where the file sends another kind, somebody else may answer.
-                let touches = |of: &Route| of.hosts.iter().any(|other| other.covers(host) || host.covers(other));
-                let is_others = self.routes.iter().any(|of| !like_it(of) && touches(of));
-                covered(host, &default_zone()) || (self.is_ceiling_set && !is_others)
-            }
+    fn place<'p>(self, placed: &'p PlacedRoute, host: &'p Place) -> &'p Place {
+        match self {
+            Self::Credential => &placed.credential,
+            Self::Token => &placed.token,
+            Self::Header => &placed.header,
+            Self::Host | Self::Action | Self::Client | Self::Part => host,
         }
     }
+}
+
+/// What `route` gives beyond `of`, in whose place it would stand for some requests.
+fn more_than(route: &Route, of: &Route) -> Option<More> {
+    let is_access = |token| matches!(token, TokenKind::Access | TokenKind::SelfSigned);
+    let same_kind = of.token == route.token || (is_access(of.token) && is_access(route.token));
+    let methods = route.methods.iter().all(|method| of.methods.contains(method)) && !route.methods.is_empty();
+    let lies_below = |path: &String| of.paths.iter().any(|prefix| path.starts_with(prefix.as_str()));
+    let paths = route.paths.iter().all(lies_below) && !route.paths.is_empty();
+    let is_part = (of.methods.is_empty() || methods) && (of.paths.is_empty() || paths);
+    let requires = |route: &Route| route.client_authorization == ClientAuthorization::Require;
+    match () {
+        () if of.action != Action::Inject => Some(More::Action),
+        () if of.credential != route.credential => Some(More::Credential),
+        () if !same_kind || of.audience != route.audience => Some(More::Token),
+        () if of.header != route.header && !AUTHORIZATION.contains(&route.header.as_str()) => Some(More::Header),
+        () if requires(of) && !requires(route) => Some(More::Client),
+        () if !is_part => Some(More::Part),
+        () => None,
+    }
+}
+
+/// Any other may be kept or echoed by the API, which would hand the token to the application.
+fn headers_wanted(of: Option<&Route>) -> String {
+    let own = of.map(|of| of.header.as_str()).filter(|name| !AUTHORIZATION.contains(name));
+    let names: Vec<&str> = AUTHORIZATION.into_iter().chain(own).collect();
+    format!("no header of an annotation's route, want {}", names.join(" or "))
+}
+
+fn touches(host: &HostPattern, of: &Route) -> bool {
+    of.hosts.iter().any(|other| other.covers(host) || host.covers(other))
 }
 
 /// Whether one of the file's `routes` gives the credential to the API that signs: no annotation opens that.
@@ -146,14 +196,6 @@ pub(super) fn reaches_signing(routes: &[PlacedRoute], credential: &str) -> bool 
     let api = HostPattern::parse("iamcredentials.googleapis.com");
     let gives = |route: &Route| route.action == Action::Inject && route.credential == credential;
     api.is_ok_and(|api| routes.iter().any(|placed| gives(&placed.route) && covered(&api, &placed.route.hosts)))
-}
-
-fn is_part(route: &Route, of: &Route, with_hosts: bool) -> bool {
-    let hosts = !with_hosts || route.hosts.iter().all(|host| covered(host, &of.hosts));
-    let methods = route.methods.iter().all(|method| of.methods.contains(method)) && !route.methods.is_empty();
-    let lies_below = |path: &String| of.paths.iter().any(|prefix| path.starts_with(prefix.as_str()));
-    let paths = route.paths.iter().all(lies_below) && !route.paths.is_empty();
-    hosts && (of.methods.is_empty() || methods) && (of.paths.is_empty() || paths)
 }
 
 /// Headers that every API of Google's takes for a credential, and none keeps.
@@ -198,56 +240,79 @@ mod tests {
 
     #[test]
     fn a_route_uses_the_credentials_of_the_files_routes_alone() {
-        let words = "no route of the file uses the credential 'default', want narrow or spare";
+        let words = "where annotations may use spare";
         refused(FULL, ("route.x", "hosts=a.googleapis.com credential=default"), words);
         refused(FULL, ("route.x", "hosts=a.googleapis.com"), words);
+        refused(FULL, ("route.x", "hosts=a.googleapis.com credential=narrow"), words);
+        refused(
+            FULL,
+            ("route.x", "hosts=storage.googleapis.com"),
+            "'google-apis' has such a host: want credential=narrow",
+        );
         taken(FULL, ("route.x", "hosts=storage.googleapis.com credential=narrow"));
         taken(FULL, ("route.x", "hosts=a.googleapis.com credential=spare"));
         let handed_out = "credentials: [{name: default, serviceAccountKey: {path: /a}}, \
             {name: device, serviceAccountKey: {path: /b}}]\nlisteners: {tokenApi: '127.0.0.1:14183'}\n\
-            allow: {hosts: ['*.googleapis.com', mqtt.example.com]}\n";
+            allow: {hosts: ['*.googleapis.com', mqtt.example.com, a.example.com]}\n";
         for rest in [
             "tokens: [{name: t, credential: device, token: access, path: /t}]",
             "mqtt: [{listen: 1883, upstream: 'mqtt.example.com:8883', credential: device}]",
         ] {
-            let route = ("route.x", "hosts=a.googleapis.com credential=device");
-            refused(&format!("{handed_out}{rest}"), route, "no route of the file uses the credential 'device'");
+            let route = ("route.x", "hosts=a.example.com credential=device");
+            refused(&format!("{handed_out}{rest}"), route, "where annotations may use default");
         }
     }
 
     #[test]
-    fn a_route_is_a_part_of_what_the_files_routes_give_a_credential() {
-        let admin = "credentials: [{name: default, serviceAccountKey: {path: /a}}, \
+    fn a_route_is_a_part_of_every_route_of_the_file_whose_host_it_has() {
+        let file = "credentials: [{name: default, serviceAccountKey: {path: /a}}, \
             {name: admin, serviceAccountKey: {path: /b}}]\nroutes: [{name: reports, hosts: [storage.googleapis.com], \
             methods: [GET], paths: [/storage/v1/b/reports/], credential: admin}, \
-            {name: google-apis, hosts: [pubsub.googleapis.com, storage.googleapis.com]}]\n";
-        let words = "want a part of the hosts, methods and paths of reports";
-        for more in [
-            "hosts=secretmanager.googleapis.com credential=admin methods=GET paths=/storage/v1/b/reports/",
-            "hosts=storage.googleapis.com credential=admin methods=GET",
-            "hosts=storage.googleapis.com credential=admin methods=POST paths=/storage/v1/b/reports/",
-            "hosts=storage.googleapis.com credential=admin paths=/storage/v1/b/reports/",
-            "hosts=storage.googleapis.com credential=admin methods=GET paths=/storage/v1/b/reports",
-            "hosts=*.googleapis.com credential=admin methods=GET paths=/storage/v1/b/reports/",
+            {name: none, hosts: [secretmanager.googleapis.com], action: pass}, \
+            {name: careful, hosts: [run.googleapis.com], clientAuthorization: require}, \
+            {name: reads, hosts: [logging.googleapis.com], methods: [GET]}, {name: rest, hosts: [pubsub.googleapis.com]}]\n";
+        for (more, words) in [
+            ("hosts=storage.googleapis.com", "'reports' has such a host: want credential=admin"),
+            ("hosts=storage.googleapis.com credential=admin methods=GET", "want a part of its methods and paths"),
+            ("hosts=storage.googleapis.com credential=admin methods=POST paths=/storage/v1/b/reports/", "want a part"),
+            ("hosts=storage.googleapis.com credential=admin paths=/storage/v1/b/reports/", "want a part"),
+            ("hosts=storage.googleapis.com credential=admin methods=GET paths=/storage/v1/b/reports", "want a part"),
+            ("hosts=secretmanager.googleapis.com", "'none' has such a host: it gives no credential"),
+            ("hosts=run.googleapis.com", "want clientAuthorization=require"),
+            ("hosts=logging.googleapis.com", "'reads' has such a host: want a part"),
+            ("hosts=*.googleapis.com methods=GET", "has such a host"),
+            ("hosts=bigquery.googleapis.com credential=admin", "where annotations may use default"),
         ] {
-            refused(admin, ("route.x", more), words);
+            refused(file, ("route.x", more), words);
         }
-        let part = "hosts=storage.googleapis.com credential=admin methods=GET paths=/storage/v1/b/reports/o/";
-        taken(admin, ("route.x", part));
-        // The credential `default` goes to any API inside the ceiling, unless all that is unmatched is denied.
-        let any = ("route.x", "hosts=bigquery.googleapis.com");
-        taken(admin, any);
-        refused(&format!("{admin}unmatched: deny"), any, "want a part of the hosts, methods and paths of google-apis");
-        let hosts = ("hosts", "bigquery.googleapis.com");
-        taken(admin, hosts);
+        for part in [
+            "hosts=storage.googleapis.com credential=admin methods=GET paths=/storage/v1/b/reports/o/",
+            "hosts=run.googleapis.com clientAuthorization=require",
+            "hosts=logging.googleapis.com methods=GET",
+            "hosts=bigquery.googleapis.com,pubsub.googleapis.com",
+        ] {
+            taken(file, ("route.x", part));
+        }
+        let denied = format!("{file}unmatched: deny");
+        taken(&denied, ("route.x", "hosts=pubsub.googleapis.com"));
         refused(
-            &format!("{admin}unmatched: deny"),
-            hosts,
-            "want a part of the hosts, methods and paths of google-apis",
+            &denied,
+            ("route.x", "hosts=bigquery.googleapis.com"),
+            "no route of the file sends a token of the kind access",
         );
-        let narrow = "routes: [{name: r, hosts: [storage.googleapis.com], methods: [GET]}]";
-        refused(narrow, any, "want a part of the methods and paths of r");
-        taken(narrow, ("route.x", "hosts=bigquery.googleapis.com methods=GET"));
+    }
+
+    #[test]
+    fn hosts_stand_before_no_later_route_of_another_kind() {
+        let file = "credentials: [{name: default, serviceAccountKey: {path: /a}}, \
+            {name: ro, serviceAccountKey: {path: /b}}]\nroutes: [{name: first, hosts: [run.googleapis.com], credential: ro}, \
+            {name: google-apis, hosts: [pubsub.googleapis.com]}, {name: storage, hosts: [storage.googleapis.com], credential: ro}]";
+        refused(file, ("hosts", "storage.googleapis.com"), "'storage' has such a host: want credential=ro");
+        taken(file, ("hosts", "run.googleapis.com,pubsub.googleapis.com,bigquery.googleapis.com"));
+        let iap = "allow: {hosts: ['*.googleapis.com', iap.example.com, '*.run.app']}\n\
+            routes: [{name: google-apis, hosts: [iap.example.com], token: id, audience: client}]";
+        refused(iap, ("hosts", "evil.a.run.app"), "an audience is for the file's routes");
+        taken(iap, ("hosts", "iap.example.com"));
     }
 
     #[test]
@@ -256,38 +321,54 @@ mod tests {
             {name: fleet, signedJwt: {path: /b, audience: a}}]\nroutes: [{name: google-apis, hosts: ['*.googleapis.com']}, \
             {name: iap, hosts: [intranet.example.com], token: id, audience: client-id}, \
             {name: broker, hosts: [iot.example.com], credential: fleet, token: jwt}]\n";
-        let set = "allow: {hosts: ['*.googleapis.com', '*.example.com', '*.run.app']}\n";
-        let all = format!("{file}{set}");
-        for (yaml, route) in [
-            (file, "hosts=intranet.example.com"),
-            (file, "hosts=iot.example.com"),
-            (&all, "hosts=intranet.example.com"),
-            (&all, "hosts=*.example.com"),
-            (&all, "hosts=iot.example.com token=selfSigned"),
-            (&all, "hosts=other.example.com token=jwt credential=fleet"),
-            (&all, "hosts=a.run.app token=jwt credential=fleet"),
+        let door = "mqtt: [{listen: 1883, upstream: 'mqtt.example.com:8883', credential: fleet}]\n";
+        let all = format!("{file}{door}allow: {{hosts: ['*.googleapis.com', '*.example.com', '*.run.app']}}\n");
+        for (yaml, route, words) in [
+            (file, "hosts=intranet.example.com", "want token=id audience=client-id"),
+            (file, "hosts=iot.example.com", "want credential=fleet"),
+            (&all, "hosts=intranet.example.com", "want token=id audience=client-id"),
+            (&all, "hosts=intranet.example.com token=id", "want token=id audience=client-id"),
+            (&all, "hosts=*.example.com", "has such a host"),
+            (&all, "hosts=iot.example.com token=selfSigned", "want credential=fleet"),
+            (&all, "hosts=mqtt.example.com", "no route of the file sends a token of the kind access there"),
+            (&all, "hosts=other.example.com token=jwt credential=fleet", "where annotations may use default"),
+            (&all, "hosts=mine.a.run.app token=id audience=client-id", "an audience is for the file's routes"),
+            (&all, "hosts=a.googleapis.com token=id audience=https://victim.a.run.app", "want token=access"),
         ] {
-            let part = ["want a host of one that does", "want a part of the hosts"];
-            let error = settings(yaml, ("route.x", route), Flags::default()).expect_err(route);
-            assert!(part.iter().any(|words| error.contains(words)), "{route}: {error}");
+            refused(yaml, ("route.x", route), words);
         }
         for (yaml, route) in [
             (file, "hosts=a.googleapis.com"),
+            (file, "hosts=a.googleapis.com token=selfSigned"),
             (&all, "hosts=other.example.com"),
             (&all, "hosts=a.run.app token=id"),
-            (&all, "hosts=intranet.example.com token=id"),
             (&all, "hosts=intranet.example.com token=id audience=client-id"),
             (&all, "hosts=iot.example.com token=jwt credential=fleet"),
         ] {
             taken(yaml, ("route.x", route));
         }
-        for route in [
-            "hosts=a.googleapis.com token=id audience=https://victim.a.run.app",
-            "hosts=mine.a.run.app token=id audience=https://victim.a.run.app",
-        ] {
-            refused(&all, ("route.x", route), "no route of the file has this audience");
-        }
-        refused(&all, ("hosts", "intranet.example.com"), "want a host of one that does");
+        let denied = "unmatched: deny\nallow: {hosts: ['*.googleapis.com', '*.run.app']}\n";
+        taken(denied, ("route.x", "hosts=*.run.app token=id"));
+    }
+
+    #[test]
+    fn the_route_of_a_file_without_routes_has_googles_apis_alone() {
+        let annotation = ("log-level", "info");
+        let hosts = |allow: &str| {
+            let settings = taken(&format!("allow: {{hosts: [{allow}]}}"), annotation);
+            settings.policy.routes.iter().flat_map(|route| &route.hosts).map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts("storage.googleapis.com, mqtt.example.com"), ["storage.googleapis.com"]);
+        assert_eq!(hosts("'*.googleapis.com', '*.run.app'"), ["*.googleapis.com"]);
+        assert_eq!(hosts("mqtt.example.com"), [""; 0]);
+    }
+
+    #[test]
+    fn a_name_in_an_annotation_is_no_name_that_the_administrator_wrote() {
+        let route = taken("", ("route.x", "hosts=identitytoolkit.googleapis.com")).policy.routes[0].clone();
+        assert!(route.is_annotated);
+        let route = taken("", ("hosts", "identitytoolkit.googleapis.com")).policy.routes[0].clone();
+        assert!(route.is_annotated);
     }
 
     #[test]

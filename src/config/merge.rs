@@ -34,7 +34,7 @@ pub(super) fn merge(file: File, annotations: Annotations, flags: &Flags, reports
     if let Some(account) = &annotations.service_account {
         account::apply(account, &accounts, &mut credentials, reports.annotations);
     }
-    let ceiling = (&allow[..], !flags.allow_hosts.is_empty());
+    let ceiling = (&allow[..], is_ceiling_set(&file, flags));
     let routes = routes(&file, &annotations, &credentials, ceiling, reports);
     mqtt::check(&file, flags, &credentials, &allow, reports.file);
     ports(&file, &annotations, reports);
@@ -89,6 +89,12 @@ fn flag_list<T>(
 ) -> Vec<T> {
     let texts = lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|text| !text.is_empty());
     texts.filter_map(|text| flag(Some(text), name, &parse, report)).collect()
+}
+
+/// Whether somebody said what the ceiling is. An empty flag says nothing.
+pub(super) fn is_ceiling_set(file: &File, flags: &Flags) -> bool {
+    let says = |list: &String| list.split(',').any(|text| !text.trim().is_empty());
+    !file.allow.is_empty() || flags.allow_hosts.iter().any(says)
 }
 
 /// The ceiling: the flag, else the file's, else the zone and the file's own hosts.
@@ -176,7 +182,12 @@ fn routes(
     let mut listed = file.routes.clone().unwrap_or_else(|| {
         // Under a narrower ceiling the route of a sidecar that was told nothing narrows with it.
         let zone = default_zone();
-        let hosts = if zone.iter().all(|host| covered(host, allow)) { zone } else { allow.to_vec() };
+        let is_whole = zone.iter().all(|host| covered(host, allow));
+        let below = allow.iter().filter(|host| covered(host, &zone)).cloned().collect();
+        let hosts = if is_whole { zone } else { below };
+        if hosts.is_empty() {
+            return Vec::new();
+        }
         let places = vec![place.clone(); hosts.len()];
         let route = Route::google_apis(hosts);
         vec![PlacedRoute {
@@ -219,7 +230,11 @@ fn routes(
     }
     // Ahead of the file's, but never around one of its refusals.
     let at = listed.iter().rposition(|placed| placed.route.action == Action::Deny).map_or(0, |last| last + 1);
-    listed.splice(at..at, annotations.routes.iter().cloned());
+    let ours = |placed: &PlacedRoute| {
+        let route = Route { is_annotated: true, ..placed.route.clone() };
+        PlacedRoute { route, ..placed.clone() }
+    };
+    listed.splice(at..at, annotations.routes.iter().map(ours));
     warn_unreachable(&listed, reports.file);
     let signs = |route: &Route| signing.contains(&route.credential.as_str());
     let routes = listed.into_iter().map(|placed| placed.route);

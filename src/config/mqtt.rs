@@ -44,7 +44,7 @@ pub(super) fn read(cursor: &Cursor<'_>, report: &mut Report) -> Option<PlacedDoo
 /// The credential must be there and give a token without being asked for one in particular, and the broker lie below a
 /// ceiling that somebody set. The ceiling that nobody set has the file's own hosts, and this is one.
 pub(super) fn check(file: &File, flags: &Flags, credentials: &[Spec], allow: &[HostPattern], report: &mut Report) {
-    let is_set = !file.allow.is_empty() || !flags.allow_hosts.is_empty();
+    let is_set = merge::is_ceiling_set(file, flags);
     for door in &file.mqtt {
         let settings = &door.settings;
         let spec = credentials.iter().find(|spec| spec.name.as_str() == settings.credential);

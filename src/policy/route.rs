@@ -34,6 +34,8 @@ pub struct Route {
     pub client_authorization: ClientAuthorization,
     /// Whether requests for signatures under signed URLs are answered with the credential's key (`signBlob`).
     pub signs_urls: bool,
+    /// Whether its hosts are an annotation's: what a name opens beside a wildcard is an administrator's to open.
+    pub is_annotated: bool,
     /// Sent as `x-goog-user-project` where the client sent none.
     pub quota_project: QuotaProject,
 }
@@ -109,6 +111,7 @@ impl Route {
             fallback: Fallback::None,
             header: header::AUTHORIZATION,
             client_authorization: ClientAuthorization::Replace,
+            is_annotated: false,
             signs_urls: false,
             quota_project: QuotaProject::default(),
         }
@@ -125,9 +128,9 @@ impl Route {
         self.hosts.iter().any(|pattern| pattern.matches(host))
     }
 
-    /// Whether a host is named here without wildcard.
+    /// Whether an administrator named a host here without wildcard.
     pub(super) fn names(&self, host: &Host) -> bool {
-        self.hosts.iter().any(|pattern| pattern.is_exact() && pattern.matches(host))
+        !self.is_annotated && self.hosts.iter().any(|pattern| pattern.is_exact() && pattern.matches(host))
     }
 
     /// Whether method or path decide, so that a look inside is needed.

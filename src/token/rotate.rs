@@ -80,8 +80,10 @@ impl Ring {
         }
         self.foreign.clone_from(&update.foreign);
         // The key in use outlives its file until another has succeeded, as the last resort.
-        let orphan = old.into_iter().find(|entry| Some(entry.candidate.id) == self.active);
-        self.entries.extend(orphan.map(|entry| Entry { is_present: false, ..entry }));
+        let last = self.project.last().map(|last| last.id);
+        let serves = |entry: &Entry| [self.active, last].contains(&Some(entry.candidate.id));
+        let orphans = old.into_iter().filter(serves).filter(|entry| self.project.admits(&entry.candidate.source));
+        self.entries.extend(orphans.map(|entry| Entry { is_present: false, ..entry }));
         update.has_new |= self.take_last();
         update
     }

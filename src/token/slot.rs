@@ -110,7 +110,7 @@ impl Slot {
     /// From now on tokens are made by this key.
     pub(super) fn is_made_by(&self, maker: &Candidate) {
         self.state.send_if_modified(|state| {
-            state.maker = Some(maker.clone());
+            state.maker = Some(maker.clone()).filter(|_| !state.ended);
             false
         });
     }
