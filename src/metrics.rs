@@ -191,14 +191,7 @@ impl Metrics {
 
     /// One key of a credential at a time is in use; series of others would say otherwise.
     pub fn key_in_use(&self, credential: &str, key_id: &str) {
-        for series in self.key_info.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
-            let labels: HashMap<&str, &str> =
-                series.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-            if labels.get("credential") == Some(&credential) {
-                // Fails only where it is gone already.
-                let _ = self.key_info.remove(&labels);
-            }
-        }
+        drop_series(&self.key_info, "credential", |name| name == credential);
         self.key_info.with_label_values(&[credential, key_id]).set(1);
     }
 
@@ -236,9 +229,14 @@ impl Metrics {
 
 /// Drops the series of a family whose `label` has another value than these.
 fn keep<T: MetricVecBuilder>(family: &MetricVec<T>, label: &str, names: &BTreeSet<String>) {
+    drop_series(family, label, |name| !names.contains(name));
+}
+
+/// Drops the series of a family for whose `label` this holds.
+fn drop_series<T: MetricVecBuilder>(family: &MetricVec<T>, label: &str, is_gone: impl Fn(&str) -> bool) {
     for series in family.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
         let labels: HashMap<&str, &str> = series.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-        if labels.get(label).is_some_and(|name| !names.contains(*name)) {
+        if labels.get(label).is_some_and(|name| is_gone(name)) {
             // Fails only where it is gone already.
             let _ = family.remove(&labels);
         }

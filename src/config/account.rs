@@ -1,10 +1,7 @@
 //! The account that an annotation names, in place of the mounted credential's own.
 
-use super::{file::Placed, problem::Report, settings::CLOUD_PLATFORM};
-use crate::{
-    credential::{CredentialName, Impersonated, Kind, Spec},
-    policy::DEFAULT_CREDENTIAL,
-};
+use super::{file::Placed, merge::main_credential, problem::Report, settings::CLOUD_PLATFORM};
+use crate::credential::{CredentialName, Impersonated, Kind, Spec};
 
 /// Makes the credential `default` (else the first) one that impersonates the account; what it was becomes its source.
 pub(super) fn apply(account: &Placed<String>, allowed: &[String], credentials: &mut Vec<Spec>, report: &mut Report) {
@@ -12,8 +9,7 @@ pub(super) fn apply(account: &Placed<String>, allowed: &[String], credentials: &
         report.problem(&account.place, beyond(allowed));
         return;
     }
-    let named = credentials.iter().position(|credential| credential.name.as_str() == DEFAULT_CREDENTIAL);
-    let at = named.unwrap_or_default();
+    let at = main_credential(credentials);
     let Some(credential) = credentials.get_mut(at) else { return };
     match &mut credential.kind {
         Kind::ExternalAccount { account: own, .. } => *own = Some(account.value.clone()),

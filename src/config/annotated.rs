@@ -4,7 +4,7 @@ use super::{
     annotated_route::FileRoutes,
     annotations::Annotations,
     file::{File, Placed, PlacedRoute},
-    merge::{check_ceiling, covered},
+    merge::{check_ceiling, covered, main_credential},
     problem::Report,
     scope,
     settings::{CLOUD_PLATFORM, MetadataMode},
@@ -12,14 +12,13 @@ use super::{
 };
 use crate::{
     credential::Spec,
-    policy::{Action, DEFAULT_CREDENTIAL, DEFAULT_ROUTE, HostPattern, Route},
+    policy::{Action, DEFAULT_ROUTE, HostPattern, Route},
 };
 
 /// Gives the credential `default` (else the first) the scopes that an annotation chose among `allowed` and its own.
 pub(super) fn scopes(chosen: &[Placed<String>], allowed: &[String], credentials: &mut [Spec], report: &mut Report) {
     let Some(first) = chosen.first() else { return };
-    let named = credentials.iter().position(|credential| credential.name.as_str() == DEFAULT_CREDENTIAL);
-    let Some(credential) = credentials.get_mut(named.unwrap_or_default()) else { return };
+    let Some(credential) = credentials.get_mut(main_credential(credentials)) else { return };
     let (name, kind) = (credential.name.clone(), credential.kind.label());
     let Some(scopes) = credential.kind.scopes_mut() else {
         let message = format!("the credential '{name}' is a {kind}, which has no scopes, want this left out");
@@ -84,10 +83,9 @@ pub(super) fn hosts(
         }
     }
     // What it had, it may have; what it has not, goes before what follows.
-    let more = hosts.iter().filter(|host| !covered(&host.value, &own.hosts));
-    let more: Vec<_> = more.map(|host| (host.value.clone(), host.place.clone())).collect();
-    let (route, places) = (Route { hosts: more.iter().map(|(host, _)| host.clone()).collect(), ..own }, more);
-    let places = places.into_iter().map(|(_, place)| place).collect();
+    let more = hosts.iter().filter(|host| !covered(&host.value, &own.hosts)).cloned();
+    let (added, places) = more.map(|host| (host.value, host.place)).unzip();
+    let route = Route { hosts: added, ..own };
     let here = || first.place.clone();
     let added = PlacedRoute { route, hosts: places, place: here(), credential: here(), token: here(), header: here() };
     of_file.check_hosts(&added, at + 1, report);

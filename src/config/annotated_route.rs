@@ -3,14 +3,14 @@
 
 use super::{
     file::{File, PlacedRoute},
-    merge::{check_ceiling, covered},
+    merge::{check_ceiling, covered, main_credential},
     problem::{Place, Report},
     settings::default_zone,
     tokens,
 };
 use crate::{
     credential::Spec,
-    policy::{Action, ClientAuthorization, DEFAULT_CREDENTIAL, HostPattern, Route, TokenKind, Unmatched},
+    policy::{Action, ClientAuthorization, HostPattern, Route, TokenKind, Unmatched},
 };
 
 /// The file's routes, as a measure for those of annotations.
@@ -38,7 +38,7 @@ impl<'a> FileRoutes<'a> {
     ) -> Self {
         let routes: Vec<Route> = listed.iter().map(|placed| placed.route.clone()).collect();
         let names = || credentials.iter().map(|spec| spec.name.as_str());
-        let main = names().find(|name| *name == DEFAULT_CREDENTIAL).or_else(|| names().next());
+        let main = names().nth(main_credential(credentials));
         let in_routes =
             |name: &str| routes.iter().any(|route| route.action == Action::Inject && route.credential == name);
         let is_elsewhere = |name: &str| {
@@ -127,7 +127,6 @@ impl<'a> FileRoutes<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum More {
     Host,
-    Action,
     Credential,
     Token,
     Header,
@@ -138,7 +137,7 @@ enum More {
 impl More {
     fn wanted(self, of: &Route) -> String {
         match self {
-            Self::Host | Self::Action => "it gives no credential, want another host".to_owned(),
+            Self::Host => "it gives no credential, want another host".to_owned(),
             Self::Credential => format!("want credential={}", of.credential),
             Self::Token => match &of.audience {
                 Some(audience) => format!("want token={} audience={audience}", of.token),
@@ -155,7 +154,7 @@ impl More {
             Self::Credential => &placed.credential,
             Self::Token => &placed.token,
             Self::Header => &placed.header,
-            Self::Host | Self::Action | Self::Client | Self::Part => host,
+            Self::Host | Self::Client | Self::Part => host,
         }
     }
 }
@@ -170,7 +169,7 @@ fn more_than(route: &Route, of: &Route) -> Option<More> {
     let is_part = (of.methods.is_empty() || methods) && (of.paths.is_empty() || paths);
     let requires = |route: &Route| route.client_authorization == ClientAuthorization::Require;
     match () {
-        () if of.action != Action::Inject => Some(More::Action),
+        () if of.action != Action::Inject => Some(More::Host),
         () if of.credential != route.credential => Some(More::Credential),
         () if !same_kind || of.audience != route.audience => Some(More::Token),
         () if of.header != route.header && !AUTHORIZATION.contains(&route.header.as_str()) => Some(More::Header),

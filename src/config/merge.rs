@@ -126,6 +126,12 @@ fn credentials(file: &File, key: Option<&PathBuf>, report: &mut Report) -> Vec<S
     credentials
 }
 
+/// The credential that annotations are about: the one named `default`, else the first.
+pub(super) fn main_credential(credentials: &[Spec]) -> usize {
+    let named = credentials.iter().position(|credential| credential.name.as_str() == DEFAULT_CREDENTIAL);
+    named.unwrap_or_default()
+}
+
 /// Every derived credential has a source that gives access tokens, and none is derived from itself.
 fn check_sources(listed: &[Placed<Spec>], report: &mut Report) {
     let find =
