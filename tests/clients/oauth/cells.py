@@ -31,6 +31,9 @@ class Play:
             self.sidecar.identify()
             replace(self.sidecar.subject, self.server.subject_token())
         self.sidecar.start()
+        # It listens before it has a token. The cells count exchanges from where they begin, and have others asked for by
+        # changes of the configuration, of which two in a row would put back what was there.
+        until("the first exchange", self.server.exchanges)
 
     def served(self, name, host, whose):
         """The credential has a token, and the API behind it was told by the server whose it is."""
