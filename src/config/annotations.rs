@@ -125,6 +125,10 @@ pub(super) fn read(text: &str, warns_of_unknown: bool, report: &mut Report) -> A
 
 fn entry(name: &str, value: &str, place: &Place, found: &mut Annotations, report: &mut Report) {
     let Some((annotation, suffix)) = look_up(name) else {
+        let is_full = if found.warns_of_unknown { report.is_full_of_warnings() } else { report.is_full_of_problems() };
+        if is_full {
+            return;
+        }
         let shown = |annotation: &'static Annotation| annotation.name;
         // Without the user's own part, `rout.reports` is still near `route.`.
         let stem = name.split_once('.').map_or(name, |(stem, _)| &name[..=stem.len()]);
@@ -211,7 +215,7 @@ pub fn look_up(name: &str) -> Option<(&'static Annotation, &str)> {
 
 /// Somebody else's annotation, unless its prefix is ours but for a slip.
 fn warn_near_miss(key: &str, at: Mark, report: &mut Report) {
-    let Some((prefix, name)) = key.split_once('/') else { return };
+    let Some((prefix, name)) = key.split_once('/').filter(|_| !report.is_full_of_warnings()) else { return };
     if is_near_miss(prefix) && look_up(name).is_some() {
         let place = Place { at: Some(at), path: key.to_owned() };
         report.warning(&place, format!("not our prefix, so it is ignored: did you mean '{PREFIX}{name}'?"));

@@ -61,7 +61,7 @@ impl<'a> Cursor<'a> {
                     report.problem(&place, format!("field{} is given twice", quoted(&key.name)));
                 } else if accepted.contains(&key.name.as_str()) {
                     found.push((key.name.as_str(), Cursor { node, path }));
-                } else {
+                } else if !report.is_full_of_problems() {
                     report.problem(&place, unknown("field", &key.name, accepted.iter().copied()));
                 }
             }

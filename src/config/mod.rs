@@ -9,6 +9,7 @@ use std::{
     fmt,
     fs::File as OsFile,
     io::Read,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -212,12 +213,14 @@ fn read(path: &Path, most: u64) -> Result<Source, Problem> {
         report.problems.remove(0)
     };
     let failed = |error: std::io::Error| problem(format!("cannot be read: {error}"));
-    // Asked before opening: a named pipe would block for ever.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+    // Opening a pipe waits for its writer, without this flag.
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OsFile::options().read(true).custom_flags(nonblock).open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
         return Err(problem("not a file".to_owned()));
     }
     let mut bytes = Vec::new();
-    OsFile::open(path).map_err(failed)?.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > most {
         return Err(problem(format!("larger than {} KiB", most / 1024)));
     }

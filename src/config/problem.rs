@@ -55,17 +55,27 @@ impl Report {
 
     pub(super) fn problem(&mut self, place: &Place, message: impl Into<String>) {
         // A hostile file has no say in how much is printed.
-        if self.problems.len() < MOST {
+        if !self.is_full_of_problems() {
             let problem = self.new_problem(place, message.into());
             self.problems.push(problem);
         }
     }
 
     pub(super) fn warning(&mut self, place: &Place, message: impl Into<String>) {
-        if self.warnings.len() < MOST {
+        if !self.is_full_of_warnings() {
             let warning = self.new_problem(place, message.into());
             self.warnings.push(warning);
         }
+    }
+
+    /// Whether no further problem is told: then nothing that costs time need be found out about one.
+    pub(super) fn is_full_of_problems(&self) -> bool {
+        self.problems.len() >= MOST
+    }
+
+    /// The same of warnings.
+    pub(super) fn is_full_of_warnings(&self) -> bool {
+        self.warnings.len() >= MOST
     }
 
     fn new_problem(&self, place: &Place, message: String) -> Problem {

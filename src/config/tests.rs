@@ -626,6 +626,9 @@ fn files_are_read_within_bounds() {
         let problems = lines(&read(name).unwrap_err());
         assert!(problems[0].contains(expected), "{problems:?}");
     }
+    assert!(std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    let problems = lines(&read("pipe").unwrap_err());
+    assert!(problems[0].contains("not a file"), "a pipe without a writer: {problems:?}");
     let inline = |text: &str| Sources::read(Some(&Written::Inline(text.to_owned())), None, Flags::default()).unwrap();
     assert_eq!(good(&inline(r#"{"workers":2}"#)).workers, 2);
     assert_eq!(wrong(&inline("workers: 0")), ["--config-text:1:10: workers: want a number from 1 to 64"]);

@@ -56,6 +56,16 @@ pub(super) fn wish(pod: &Value, found: &mut Findings) -> Option<bool> {
     }
 }
 
+/// Refuses more than the API server would store. It looks only after its webhooks, and each name that is nearly one of ours
+/// costs them time.
+pub(super) fn bound(pod: &Value, found: &mut Findings) {
+    let all = pod["metadata"]["annotations"].as_object().into_iter().flatten();
+    let bytes: usize = all.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
+    if bytes > MOST_BYTES {
+        found.error("metadata.annotations", "more than 256 KiB, want at most what the API server stores", DOCS);
+    }
+}
+
 /// Reads the annotations by the one table of them.
 pub(super) fn read(pod: &Value, settings: &Settings, found: &mut Findings) -> Choice {
     let mut choice = Choice { settings: settings.clone(), only: Vec::new(), skip: Vec::new() };
@@ -236,3 +246,6 @@ fn go_quoted(value: &str) -> String {
 pub(super) const DOCS: &str = "configuration.md#annotations";
 
 const MOST: usize = 50;
+
+/// `TotalAnnotationSizeLimitB` of Kubernetes' apimachinery.
+const MOST_BYTES: usize = 256 * 1024;

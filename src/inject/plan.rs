@@ -29,6 +29,10 @@ pub fn plan(pod: &Value, asked: Asked, settings: &Settings) -> Result<Plan, Refu
         (None, Asked::ByPod) => return finish(Outcome::Skipped("not asked for"), Vec::new(), found),
         _ => {}
     }
+    annotations::bound(pod, &mut found);
+    if !found.errors.is_empty() {
+        return finish(Outcome::Skipped("too large"), Vec::new(), found);
+    }
     shapes::every(pod, &mut found);
     let choice = annotations::read(pod, settings, &mut found);
     let (outcome, patch) = match pod::all(pod).iter().find(|container| container.name == sidecar::NAME) {

@@ -37,6 +37,11 @@ fn refusals() -> Vec<Case> {
             pod(|pod| pod["metadata"]["labels"]["bearerd.dev/inject"] = json!("on")),
             "bearerd.dev/inject: 'on' is no",
         ),
+        (
+            "",
+            pod(|pod| pod["metadata"]["annotations"]["example.com/x"] = json!("x".repeat(256 * 1024))),
+            "metadata.annotations: more than 256 KiB",
+        ),
         ("", spec("hostNetwork", json!(true)), "spec.hostNetwork: "),
         ("", spec("os", json!({"name": "windows"})), "spec.os: "),
         ("", spec("nodeSelector", json!({"kubernetes.io/os": "windows"})), "spec.os: "),
