@@ -30,7 +30,20 @@ pub(super) struct Candidate {
     /// When it first lay there.
     pub(super) first_seen: Moment,
     modified: Duration,
+    /// What the file held; none where no file is needed.
+    content: Option<Arc<Secret>>,
 }
+
+impl Candidate {
+    /// The same key, for a credential that has changed; none where that cannot use it.
+    pub(super) fn read_for(&self, spec: &Spec) -> Option<Self> {
+        let source = spec.load(self.content.as_ref()?).ok()?;
+        Some(Self { id: CARRIED, source: Arc::new(source), ..self.clone() })
+    }
+}
+
+/// The id of a key that was known before the files were looked at, which count from 1.
+const CARRIED: u64 = 0;
 
 /// A file that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +78,7 @@ impl KeySet {
             file: String::new(),
             first_seen: clock.now(),
             modified: Duration::ZERO,
+            content: None,
         };
         let candidates = source.map(candidate).into_iter().collect();
         Self { candidates, loaded_at: Some(clock.wall().seconds()), version: 1, ..Self::default() }
@@ -92,15 +106,16 @@ impl KeySet {
     }
 }
 
-/// Publishes a [`KeySet`] for every snapshot of `files`, for ever.
+/// Publishes a [`KeySet`] for every snapshot of `files`, for ever. `carried` is a key that is known before.
 pub(super) async fn load(
     spec: Spec,
+    carried: Option<Candidate>,
     mut files: watch::Receiver<Snapshot>,
     clock: Clock,
     events: Arc<dyn Events>,
     publish: watch::Sender<KeySet>,
 ) {
-    let mut loader = Loader::new(spec);
+    let mut loader = Loader::new(spec, carried);
     loop {
         let snapshot = files.borrow_and_update().clone();
         if snapshot.version > 0 {
@@ -133,12 +148,13 @@ struct Loader {
     spec: Spec,
     files: BTreeMap<String, Known>,
     keys: KeySet,
+    carried: Option<Candidate>,
     next_id: u64,
 }
 
 impl Loader {
-    fn new(spec: Spec) -> Self {
-        Self { spec, files: BTreeMap::new(), keys: KeySet::default(), next_id: 1 }
+    fn new(spec: Spec, carried: Option<Candidate>) -> Self {
+        Self { spec, files: BTreeMap::new(), keys: KeySet::default(), carried, next_id: CARRIED + 1 }
     }
 
     fn take(&mut self, snapshot: &Snapshot, now: Moment, wall: u64) -> (KeySet, Vec<News>) {
@@ -181,7 +197,9 @@ impl Loader {
                     let (id, modified) = (self.next_id, file.modified);
                     self.next_id += 1;
                     let source = Arc::new(source);
-                    let candidate = Candidate { id, source, file: file.name.clone(), first_seen: now, modified };
+                    let content = file.content.clone().ok().map(Arc::new);
+                    let candidate =
+                        Candidate { id, source, file: file.name.clone(), first_seen: now, modified, content };
                     (Some(candidate.clone()), None, Some(News::Loaded(candidate)))
                 }
             },
@@ -205,10 +223,10 @@ impl Loader {
             .unwrap_or_else(|_| Err(KeyError::new(KeyReason::Damaged, "reading it failed inside the sidecar")))
     }
 
-    /// The same key, seen before: under this name, another one, or a moment ago under a name that is gone.
+    /// The same key, seen before: under this name, another one, a moment ago under a name that is gone, or before all.
     fn known(&self, source: &Source) -> Option<Candidate> {
         let under_names = self.files.values().filter_map(|known| known.good.as_ref());
-        let mut all = under_names.chain(&self.keys.candidates);
+        let mut all = under_names.chain(&self.keys.candidates).chain(&self.carried);
         all.find(|candidate| candidate.source.same_as(source)).cloned()
     }
 

@@ -142,7 +142,8 @@ impl Tokens {
             if !credentials.contains_key(&spec.name) {
                 // With the same files it keeps to their project, whatever else has changed.
                 let before = old.iter().find(|before| before.name == spec.name && before.path() == spec.path());
-                let project = before.and_then(|before| projects.get(&before.name)).map(Project::for_another);
+                let project =
+                    before.and_then(|before| projects.get(&before.name)).map(|project| project.for_another(spec));
                 let credential = self.start(spec, files(spec), project.unwrap_or_default(), specs.len());
                 credentials.insert(spec.name.clone(), credential);
             }
@@ -227,7 +228,7 @@ impl Tokens {
         let stop = CancellationToken::new();
         match (files, spec.without_file()) {
             (Some(files), _) => {
-                let load = keys::load(spec.clone(), files, exchange.clock, events.clone(), publish);
+                let load = keys::load(spec.clone(), project.last(), files, exchange.clock, events.clone(), publish);
                 tasks.spawn(until(stop.clone(), load));
             }
             (None, source) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Events, keys::Candidate};
-use crate::credential::{CredentialName, KeyReason, Source};
+use crate::credential::{CredentialName, KeyReason, Source, Spec};
 
 /// The project of the first key that proved itself, and the last key that did. No key of another project takes over: that
 /// would be access to other data, and is a new pod's to make. All that belongs to one credential shares it.
@@ -21,10 +21,11 @@ struct Settled {
 }
 
 impl Project {
-    /// The same project, for a changed credential: what its keys made for the old one proves nothing for it.
-    pub(super) fn for_another(&self) -> Self {
-        let project = self.0.borrow().project.clone();
-        Self(Arc::new(watch::Sender::new(Settled { project, ..Settled::default() })))
+    /// The same project, for a changed credential: with the last good key, which nothing else may lie beside any more.
+    pub(super) fn for_another(&self, spec: &Spec) -> Self {
+        let settled = self.0.borrow();
+        let last = settled.last.as_ref().and_then(|last| last.read_for(spec));
+        Self(Arc::new(watch::Sender::new(Settled { project: settled.project.clone(), last, told: Vec::new() })))
     }
 
     /// A key has proved itself. Whether it may be used.

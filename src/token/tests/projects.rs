@@ -110,6 +110,10 @@ async fn what_is_only_signed_here_settles_no_project() {
     let last = house.google.posts_since(house.clock.now() - Duration::from_secs(20));
     assert!(!last.is_empty() && last.iter().all(|(_, signer)| signer == "A"), "which has the last good key: {last:?}");
     assert_eq!(count(&house.events.refused), 1, "told once, however many tasks there are");
+    assert_eq!(
+        count(&house.events.switched),
+        1,
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,9 +135,8 @@ async fn other_scopes_let_no_key_of_another_project_take_over() {
     house.first_token().await;
     house.write(&[("1", &key(0, "A")), ("2", &foreign("X"))]);
     house.sleep(60.0).await;
-    let mut spec = samples::spec("default");
-    *spec.kind.scopes_mut().unwrap() = vec!["https://www.googleapis.com/auth/devstorage.read_only".to_owned()];
     let (files, snapshots) = watch::channel(Snapshot::default());
+    let spec = with_scope("devstorage.read_only");
     house.tokens.apply_with(&[spec], Settings::default(), |_| Some(snapshots.clone()));
     // It knows its project before its files, and waits for them without haste.
     house.sleep(5.0).await;
@@ -144,6 +147,42 @@ async fn other_scopes_let_no_key_of_another_project_take_over() {
     let status = house.tokens.status().remove(0);
     assert_eq!(status.keys[0].key_id.as_deref(), Some("X"));
     assert_eq!(status.in_use.unwrap().key_id.as_deref(), Some("A"));
+}
+
+/// A changed specification of the house's credential.
+fn with_scope(scope: &str) -> Spec {
+    let mut spec = samples::spec("default");
+    *spec.kind.scopes_mut().unwrap() = vec![format!("https://www.googleapis.com/auth/{scope}")];
+    spec
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_settings_keep_the_last_good_key_whatever_lies_there() {
+    let house = House::without_key(40, || 0.5);
+    house.write(&[("1", &key(0, "A"))]);
+    house.first_token().await;
+    for (scope, what, files) in [
+        ("pubsub", "of another project", vec![("2", foreign("X"))]),
+        ("datastore", "torn", vec![("1", "{".to_owned())]),
+        ("bigquery", "nothing", vec![]),
+    ] {
+        let files: Vec<_> = files.iter().map(|(name, content)| (*name, content.as_str())).collect();
+        house.write(&files);
+        house.sleep(5.0).await;
+        house.tokens.apply_with(&[with_scope(scope)], Settings::default(), |_| Some(house.files.subscribe()));
+        let handle = house.tokens.handle(&"default".into(), &Want::Access).unwrap();
+        assert_eq!(handle.wait(Duration::from_secs(10)).await.unwrap().key_id.as_deref(), Some("A"), "{what}");
+    }
+    house.write(&[("1", &key(0, "A"))]);
+    house.sleep(5.0).await;
+    assert_eq!(house.google.posts(), 4, "the same key again is no new one");
+    house.tokens.apply_with(&[with_scope("trace")], Settings::default(), |_| Some(house.files.subscribe()));
+    house.sleep(5.0).await;
+    house.write(&[("1", &key(0, "A")), ("2", &key(1, "B"))]);
+    house.sleep(5.0).await;
+    house.write(&[("2", &key(1, "B"))]);
+    let handle = house.tokens.handle(&"default".into(), &Want::Access).unwrap();
+    assert_eq!(handle.current().unwrap().key_id.as_deref(), Some("B"), "and a new one is taken as ever");
 }
 
 #[tokio::test(start_paused = true)]
