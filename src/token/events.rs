@@ -31,7 +31,7 @@ pub trait Events: Send + Sync {
         let _ = (credential, reason);
     }
 
-    /// Tokens come from another key now; `from` is absent the first time.
+    /// The tokens that the credential is for come from another key now; `from` is absent the first time.
     fn switched(&self, credential: &CredentialName, from: Option<&str>, to: Option<&str>) {
         let _ = (credential, from, to);
     }

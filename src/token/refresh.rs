@@ -290,7 +290,9 @@ impl Refresher {
         let credential = &self.credential;
         if let Some((from, to)) = self.ring.succeeded(candidate.id) {
             tracing::info!(%credential, from, to, account = candidate.source.account(), "key in use");
-            self.events.switched(credential, from.as_deref(), to.as_deref());
+            if self.want.is_main() {
+                self.events.switched(credential, from.as_deref(), to.as_deref());
+            }
         }
         let (took, left) = (begin.until(now), now.until(token.expires()));
         let (expires_at, next) = ((self.clock.wall().0 + left).as_secs(), now.until(self.due));

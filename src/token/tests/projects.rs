@@ -113,6 +113,7 @@ async fn what_is_only_signed_here_settles_no_project() {
     assert_eq!(
         count(&house.events.switched),
         1,
+        "the key in use is that of the access token, whatever X signed at first"
     );
 }
 
