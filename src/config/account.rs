@@ -60,31 +60,22 @@ const LIFETIME: std::time::Duration = std::time::Duration::from_secs(3600);
 #[cfg(test)]
 mod tests {
     use crate::{
-        config::{Flags, Settings, Source, Sources, load},
+        config::{Flags, Settings, samples},
         credential::{CredentialName, Kind},
     };
 
     const APP: &str = "app@p.iam.gserviceaccount.com";
     const CLOUD: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-    fn settings(yaml: &str, annotations: &str, allowed: &[&str]) -> Result<Settings, String> {
-        let source = |name: &str, text: &str| Some(Source { name: name.to_owned(), text: text.to_owned() });
+    fn settings(yaml: &str, annotations: &[(&str, &str)], allowed: &[&str]) -> Result<Settings, String> {
         let flags = Flags { allow_accounts: allowed.iter().map(ToString::to_string).collect(), ..Flags::default() };
-        let annotations = source("annotations", annotations);
-        let sources = Sources { file: source("bearerd.yaml", yaml), annotations, flags };
-        load(&sources)
-            .map(|loaded| loaded.settings)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    }
-
-    fn named(account: &str) -> String {
-        format!("bearerd.dev/service-account={account:?}\n")
+        samples::settings(yaml, annotations, flags)
     }
 
     #[test]
     fn the_mounted_credential_becomes_the_source_of_the_accounts_tokens() {
-        let with_scopes = named(APP) + "bearerd.dev/scopes=\"devstorage.read_only\"\n";
-        let settings = settings("", &with_scopes, &[APP]).unwrap();
+        let annotations = [("service-account", APP), ("scopes", "devstorage.read_only")];
+        let settings = settings("", &annotations, &[APP]).unwrap();
         let [default, mounted] = &settings.credentials[..] else { panic!("{:?}", settings.credentials) };
         let Kind::Impersonation { source, impersonated } = &default.kind else { panic!("{default:?}") };
         assert_eq!((default.name.as_str(), source), ("default", &mounted.name));
@@ -98,7 +89,7 @@ mod tests {
     #[test]
     fn kinds_that_impersonate_by_themselves_do_it_with_the_other_account() {
         let federated = "credentials: [{name: default, externalAccount: {path: /identity.json}}]";
-        let settings_of = |yaml| settings(yaml, &named(APP), &[APP]).unwrap().credentials;
+        let settings_of = |yaml| settings(yaml, &[("service-account", APP)], &[APP]).unwrap().credentials;
         let [one] = &settings_of(federated)[..] else { panic!("one credential") };
         assert!(matches!(&one.kind, Kind::ExternalAccount { account: Some(account), .. } if account == APP), "{one:?}");
         let chained = "credentials: [{name: key, serviceAccountKey: {path: /key}}, \
@@ -128,15 +119,15 @@ mod tests {
             ("", APP, &["a"], "--allow-accounts"),
             (signed, APP, &[APP], "'default' is a signedJwt, which impersonates nobody"),
         ] {
-            let refused = settings(yaml, &named(account), allowed).unwrap_err();
+            let refused = settings(yaml, &[("service-account", account)], allowed).unwrap_err();
             assert!(refused.contains(words), "{account}: {refused}");
         }
     }
 
     #[test]
     fn no_route_reaches_past_the_account_to_what_is_mounted() {
-        let route = named(APP) + "bearerd.dev/route.x=\"hosts=a.googleapis.com credential=default:mounted\"\n";
-        let refused = settings("", &route, &[APP]).unwrap_err();
+        let route = ("route.x", "hosts=a.googleapis.com credential=default:mounted");
+        let refused = settings("", &[("service-account", APP), route], &[APP]).unwrap_err();
         assert!(refused.contains("bearerd.dev/route.x"), "{refused}");
     }
 }

@@ -108,16 +108,7 @@ pub(super) fn metadata(annotations: &Annotations, file: &File, is_allowed: bool,
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Flags, Settings, Source, Sources, load};
-
-    fn settings(yaml: &str, annotations: &[(&str, &str)], flags: Flags) -> Result<Settings, String> {
-        let source = |name: &str, text: &str| Some(Source { name: name.to_owned(), text: text.to_owned() });
-        let text: String = annotations.iter().map(|(name, value)| format!("bearerd.dev/{name}={value:?}\n")).collect();
-        let sources = Sources { file: source("bearerd.yaml", yaml), annotations: source("annotations", &text), flags };
-        load(&sources)
-            .map(|loaded| loaded.settings)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    }
+    use crate::config::{Flags, samples::settings};
 
     #[track_caller]
     fn refused(yaml: &str, annotation: (&str, &str), words: &str) {

@@ -202,31 +202,22 @@ const AUTHORIZATION: [&str; 3] = ["authorization", "proxy-authorization", "x-ser
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Flags, Settings, Source, Sources, load};
+    use crate::config::{Flags, Settings, samples::settings};
 
     const FULL: &str = "credentials: [{name: default, serviceAccountKey: {path: /key}}, \
         {name: narrow, downscoped: {source: default, rules: [{resource: '//storage.googleapis.com/projects/_/buckets/reports', \
         permissions: ['inRole:roles/storage.objectViewer']}]}}, {name: spare, metadataServer: {}}]\n\
         routes: [{name: google-apis, hosts: [storage.googleapis.com], credential: narrow, header: x-own-token}]\n";
 
-    fn settings(yaml: &str, annotation: (&str, &str), flags: Flags) -> Result<Settings, String> {
-        let source = |name: &str, text: String| Some(Source { name: name.to_owned(), text });
-        let text = format!("bearerd.dev/{}={:?}\n", annotation.0, annotation.1);
-        let sources = Sources { file: source("bearerd.yaml", yaml.to_owned()), annotations: source("a", text), flags };
-        load(&sources)
-            .map(|loaded| loaded.settings)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    }
-
     #[track_caller]
     fn refused(yaml: &str, annotation: (&str, &str), words: &str) {
-        let refused = settings(yaml, annotation, Flags::default()).expect_err(words);
+        let refused = settings(yaml, &[annotation], Flags::default()).expect_err(words);
         assert!(refused.contains(words) && refused.contains(annotation.0), "{annotation:?}: {refused}");
     }
 
     #[track_caller]
     fn taken(yaml: &str, annotation: (&str, &str)) -> Settings {
-        settings(yaml, annotation, Flags::default()).unwrap_or_else(|error| panic!("{annotation:?}: {error}"))
+        settings(yaml, &[annotation], Flags::default()).unwrap_or_else(|error| panic!("{annotation:?}: {error}"))
     }
 
     #[test]

@@ -25,6 +25,8 @@ mod file;
 mod merge;
 mod mqtt;
 mod problem;
+#[cfg(test)]
+mod samples;
 mod scope;
 mod settings;
 mod token_entry;
