@@ -56,8 +56,10 @@ class Play:
         return message
 
     def said(self, name, code):
-        error = self.sidecar.credential(name)["lastError"]
-        return error and code in error["message"] and error["message"]
+        """What the status says of it: why there is no token, or why what lies there is not in use."""
+        told = self.sidecar.credential(name)
+        messages = [error["message"] for error in (told["lastError"], *told["restingKeys"]) if error]
+        return next((message for message in messages if code in message), None)
 
     def checked(self, name, code):
         """`check` says it too, and so does the log."""
@@ -177,10 +179,12 @@ class Play:
         return message
 
     def unknown_provider(self):
+        """The last good identity serves until the new one is taken."""
         since = self.mark()
         self.sidecar.identify(provider="another")
         self.sidecar.renew()
         message = self.refused(since, "federated", "invalid_target", "audience")
+        self.served("federated", PUBSUB, WORKLOAD)
         self.sidecar.identify()
         self.served("federated", PUBSUB, WORKLOAD)
         return message
