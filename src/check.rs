@@ -214,14 +214,13 @@ pub fn explain(config: &config::Settings, method: &str, url: &str, headers: &[St
     let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let facts = Facts { authority: &authority, method: &method, target, headers: &headers, placeholder: None };
     let decision = policy.decide(&facts);
-    let way = match scheme {
-        "http" if upgraded => "plain http to bearerd, sent on over TLS to port 443".to_owned(),
-        "http" => "plain http through the proxy".to_owned(),
-        _ => match policy.connect(&authority) {
-            Connect::Intercept => "CONNECT, TLS ended in bearerd: it sees each request".to_owned(),
-            Connect::Tunnel => "CONNECT, a tunnel: bytes are carried unseen, nothing can be added".to_owned(),
-            Connect::Refuse(reason) => format!("CONNECT, refused with 403 ({})", reason.label()),
-        },
+    let connect = (scheme == "https").then(|| policy.connect(&authority));
+    let way = match connect {
+        None if upgraded => "plain http to bearerd, sent on over TLS to port 443".to_owned(),
+        None => "plain http through the proxy".to_owned(),
+        Some(Connect::Intercept) => "CONNECT, TLS ended in bearerd: it sees each request".to_owned(),
+        Some(Connect::Tunnel) => "CONNECT, a tunnel: bytes are carried unseen, nothing can be added".to_owned(),
+        Some(Connect::Refuse(reason)) => format!("CONNECT, refused with 403 ({})", reason.label()),
     };
     let note = if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
         "note    methods are case-sensitive: GET is not get\n"
@@ -229,6 +228,12 @@ pub fn explain(config: &config::Settings, method: &str, url: &str, headers: &[St
         ""
     };
     let (route, result) = words(&decision);
+    let result = match connect {
+        Some(Connect::Tunnel) if matches!(decision, Decision::Deny { .. }) => {
+            "passes as it is: what a tunnel carries is not seen, so no request in it is refused".to_owned()
+        }
+        _ => result,
+    };
     Ok(format!("goes to {authority}\nway     {way}\nroute   {route}\nresult  {result}\n{note}"))
 }
 

@@ -85,10 +85,11 @@ pub(super) fn hosts(
     // What it had, it may have; what it has not, goes before what follows.
     let more = hosts.iter().filter(|host| !covered(&host.value, &own.hosts)).cloned();
     let (added, places) = more.map(|host| (host.value, host.place)).unzip();
-    let route = Route { hosts: added, ..own };
+    let route = Route { hosts: added, ..own.clone() };
     let here = || first.place.clone();
     let added = PlacedRoute { route, hosts: places, place: here(), credential: here(), token: here(), header: here() };
     of_file.check_hosts(&added, at + 1, report);
+    of_file.check_dropped(at, (&own, &placed.route.hosts), &first.place, report);
     listed[at] = placed;
 }
 
@@ -126,11 +127,84 @@ mod tests {
         settings(before, &[("hosts", "b.storage.googleapis.com")], Flags::default()).expect("a part of its own");
         let after = "routes: [{name: no, hosts: [secretmanager.googleapis.com], action: deny}, \
             {name: google-apis, hosts: [storage.googleapis.com]}]";
-        settings(after, &[("hosts", "*.googleapis.com")], Flags::default()).expect("the deny comes first");
+        refused(after, ("hosts", "*.googleapis.com"), "the file keeps credentials from some of Google's APIs");
+        let elsewhere = after.replace("secretmanager.googleapis.com", "evil.example.com");
+        settings(&elsewhere, &[("hosts", "*.googleapis.com")], Flags::default()).expect("the deny comes first");
         for action in ["deny", "pass"] {
             let other = format!("routes: [{{name: google-apis, hosts: [a.googleapis.com], action: {action}}}]");
             refused(&other, ("hosts", "a.googleapis.com"), "the file's route 'google-apis' does not inject");
         }
+    }
+
+    const TWO: &str =
+        "credentials: [{name: default, serviceAccountKey: {path: /a}}, {name: ro, serviceAccountKey: {path: /b}}]\n";
+
+    #[test]
+    fn hosts_leave_none_to_a_route_that_gives_more() {
+        for (file, chosen) in [
+            (
+                "{name: google-apis, hosts: [storage.googleapis.com, pubsub.googleapis.com], credential: ro}, \
+                 {name: rest, hosts: ['*.googleapis.com']}",
+                "pubsub.googleapis.com",
+            ),
+            (
+                "{name: google-apis, hosts: ['*.googleapis.com'], credential: ro}, \
+                 {name: rest, hosts: [storage.googleapis.com, pubsub.googleapis.com]}",
+                "pubsub.googleapis.com",
+            ),
+            (
+                "{name: google-apis, hosts: [run.googleapis.com, pubsub.googleapis.com], clientAuthorization: require}, \
+                 {name: rest, hosts: ['*.googleapis.com']}",
+                "pubsub.googleapis.com",
+            ),
+        ] {
+            refused(&format!("{TWO}routes: [{file}]"), ("hosts", chosen), "left to the file's route 'rest'");
+        }
+        for (file, chosen) in [
+            (
+                "{name: google-apis, hosts: [storage.googleapis.com, pubsub.googleapis.com], methods: [GET]}, \
+                 {name: rest, hosts: ['*.googleapis.com']}",
+                "pubsub.googleapis.com",
+            ),
+            (
+                "{name: google-apis, hosts: ['*.googleapis.com'], credential: ro}, \
+                 {name: rest, hosts: [pubsub.googleapis.com]}",
+                "pubsub.googleapis.com",
+            ),
+            ("{name: google-apis, hosts: ['*.googleapis.com']}", "pubsub.googleapis.com"),
+        ] {
+            let file = format!("{TWO}routes: [{file}]");
+            settings(&file, &[("hosts", chosen)], Flags::default()).expect("no more than before");
+        }
+    }
+
+    #[test]
+    fn hosts_get_nothing_that_a_route_in_front_lets_by() {
+        let hosts = |host| format!("pubsub.googleapis.com,{host}");
+        for (front, host, words) in [
+            (
+                "{name: front, hosts: [storage.googleapis.com], methods: [GET], credential: ro}",
+                "storage.googleapis.com",
+                "want credential=ro",
+            ),
+            (
+                "{name: front, hosts: [run.googleapis.com], paths: [/v2/], clientAuthorization: require}",
+                "run.googleapis.com",
+                "want clientAuthorization=require",
+            ),
+            (
+                "{name: front, hosts: [secretmanager.googleapis.com], methods: [GET, POST], action: pass}",
+                "secretmanager.googleapis.com",
+                "it gives no credential",
+            ),
+        ] {
+            let file = format!("{TWO}routes: [{front}, {{name: google-apis, hosts: [pubsub.googleapis.com]}}]");
+            refused(&file, ("hosts", &hosts(host)), words);
+        }
+        let whole = "{name: front, hosts: [storage.googleapis.com], credential: ro}";
+        let file = format!("{TWO}routes: [{whole}, {{name: google-apis, hosts: [pubsub.googleapis.com]}}]");
+        let taken = settings(&file, &[("hosts", &hosts("*.googleapis.com"))], Flags::default());
+        assert_eq!(taken.expect("the one in front has all of its own").policy.routes[0].credential, "ro");
     }
 
     #[test]

@@ -63,15 +63,27 @@ impl<'a> FileRoutes<'a> {
         match route.action {
             Action::Inject => self.check_hosts(placed, 0, report),
             Action::Pass if self.unmatched == Unmatched::Deny => {
-                let each = route.hosts.iter().zip(hosts);
-                each.for_each(|(host, place)| check_ceiling(host, place, self.allow, report));
+                for (host, place) in route.hosts.iter().zip(hosts) {
+                    check_ceiling(host, place, self.allow, report);
+                    self.check_refused(host, place, report);
+                }
             }
             Action::Pass | Action::Deny => {}
         }
     }
 
-    /// Checks each host of a route that is to stand before the file's routes from `first` on: where one of these has such a
-    /// host, for being a part of that, and elsewhere for what may go anywhere inside the ceiling.
+    /// What a route of the file leaves of its host is refused where all is refused that is unmatched.
+    fn check_refused(&self, host: &HostPattern, place: &Place, report: &mut Report) {
+        if let Some(of) = self.routes.iter().find(|of| !is_whole(of) && touches(host, of)) {
+            let message = format!("the file's route '{}' has some requests to such a host, want another host", of.name);
+            report.problem(place, message);
+        }
+    }
+
+    /// Checks each host of a route that is to stand before the file's routes from `first` on: where these have such a host,
+    /// for being a part of each, and where they leave some of it for what may go anywhere inside the ceiling.
+    ///
+    /// Of the routes in front those count that let requests by: what their methods and paths leave is nobody's so far.
     pub(super) fn check_hosts(&self, placed: &PlacedRoute, first: usize, report: &mut Report) {
         let PlacedRoute { route, hosts, .. } = placed;
         if !self.known.contains(&route.credential.as_str()) {
@@ -82,16 +94,49 @@ impl<'a> FileRoutes<'a> {
             if !covered(host, self.allow) || tokens::sent(host, route.token).is_err() {
                 continue;
             }
-            let touched = || self.routes.iter().skip(first).filter(|of| of.action != Action::Deny && touches(host, of));
-            let wrong = match touched().next() {
-                Some(_) => touched().find_map(|of| {
-                    let more = more_than(route, of)?;
-                    Some((more, format!("the file's route '{}' has such a host: {}", of.name, more.wanted(of))))
-                }),
-                None => self.more_than_free(host, route),
-            };
-            if let Some((more, message)) = wrong {
+            let lets_by = |(at, of): &(usize, &Route)| *at >= first || !is_whole(of);
+            let counting = self.routes.iter().enumerate().filter(lets_by).map(|(_, of)| of);
+            let touched: Vec<_> = counting.filter(|of| of.action != Action::Deny && touches(host, of)).collect();
+            let beyond = touched.iter().find_map(|of| {
+                let more = more_than(route, of)?;
+                Some((more, format!("the file's route '{}' has such a host: {}", of.name, more.wanted(of))))
+            });
+            // A wildcard may go round one name of a route; then the rest is nobody's, as another name is.
+            let is_all_theirs = touched.iter().any(|of| covered(host, &of.hosts));
+            let beyond = beyond.or_else(|| if is_all_theirs { None } else { self.more_than_free(host, route) });
+            if let Some((more, message)) = beyond {
                 report.problem(more.place(placed, place), message);
+            }
+        }
+    }
+
+    /// Checks what becomes of the hosts that `own`, the file's route number `at`, no longer has: the routes behind it get
+    /// their requests, and may give no more.
+    pub(super) fn check_dropped(
+        &self,
+        at: usize,
+        (own, chosen): (&Route, &[HostPattern]),
+        place: &Place,
+        report: &mut Report,
+    ) {
+        for of in self.routes.iter().skip(at + 1).filter(|of| of.action == Action::Inject) {
+            // Of two that touch one lies in the other.
+            let both = of.hosts.iter().flat_map(|host| {
+                own.hosts.iter().filter_map(move |other| match () {
+                    () if other.covers(host) => Some(host),
+                    () if host.covers(other) => Some(other),
+                    () => None,
+                })
+            });
+            let dropped = both.into_iter().find(|host| !covered(host, chosen));
+            // Its methods and paths made no difference: what they leave to those behind it is theirs already.
+            let more = more_than(of, own).filter(|more| *more != More::Part);
+            if let (Some(host), Some(_)) = (dropped, more) {
+                let message = format!(
+                    "left to the file's route '{}', which gives more to '{host}' than '{}' does, want that host too",
+                    of.name, own.name
+                );
+                report.problem(place, message);
             }
         }
     }
@@ -115,11 +160,35 @@ impl<'a> FileRoutes<'a> {
                 "an audience is for the file's routes, want it left out: then it is the host's own".to_owned(),
             )),
             _ if !AUTHORIZATION.contains(&route.header.as_str()) => Some((More::Header, headers_wanted(None))),
+            // One service has many names (`www`, regional ones, those of buckets), and what the file keeps from one of them
+            // the others would give.
+            _ if self.limits(route) => Some((
+                More::Host,
+                "the file's routes limit what the credential does at their hosts, want one of these".to_owned(),
+            )),
+            _ if is_api && self.withholds_api() => Some((
+                More::Host,
+                "the file keeps credentials from some of Google's APIs, which have other names too, want a host of its \
+                 routes"
+                    .to_owned(),
+            )),
             // It is for the host that it goes to.
             TokenKind::Id => None,
             TokenKind::Access | TokenKind::SelfSigned if goes_anywhere => None,
             _ => Some((More::Host, format!("no route of the file sends a token of the kind {} there", route.token))),
         }
+    }
+
+    /// Whether a route of the file gives the same to some requests of its hosts alone.
+    fn limits(&self, route: &Route) -> bool {
+        let gives_it = |of: &Route| of.credential == route.credential && are_one_kind(of.token, route.token);
+        self.routes.iter().any(|of| of.action == Action::Inject && gives_it(of) && (!is_whole(of) || requires(of)))
+    }
+
+    /// Whether a route of the file gives nothing to some of Google's APIs.
+    fn withholds_api(&self) -> bool {
+        let zone = default_zone();
+        self.routes.iter().any(|of| of.action != Action::Inject && zone.iter().any(|api| touches(api, of)))
     }
 }
 
@@ -161,17 +230,14 @@ impl More {
 
 /// What `route` gives beyond `of`, in whose place it would stand for some requests.
 fn more_than(route: &Route, of: &Route) -> Option<More> {
-    let is_access = |token| matches!(token, TokenKind::Access | TokenKind::SelfSigned);
-    let same_kind = of.token == route.token || (is_access(of.token) && is_access(route.token));
     let methods = route.methods.iter().all(|method| of.methods.contains(method)) && !route.methods.is_empty();
     let lies_below = |path: &String| of.paths.iter().any(|prefix| path.starts_with(prefix.as_str()));
     let paths = route.paths.iter().all(lies_below) && !route.paths.is_empty();
     let is_part = (of.methods.is_empty() || methods) && (of.paths.is_empty() || paths);
-    let requires = |route: &Route| route.client_authorization == ClientAuthorization::Require;
     match () {
         () if of.action != Action::Inject => Some(More::Host),
         () if of.credential != route.credential => Some(More::Credential),
-        () if !same_kind || of.audience != route.audience => Some(More::Token),
+        () if !are_one_kind(of.token, route.token) || of.audience != route.audience => Some(More::Token),
         () if of.header != route.header && !AUTHORIZATION.contains(&route.header.as_str()) => Some(More::Header),
         () if requires(of) && !requires(route) => Some(More::Client),
         () if !is_part => Some(More::Part),
@@ -184,6 +250,21 @@ fn headers_wanted(of: Option<&Route>) -> String {
     let own = of.map(|of| of.header.as_str()).filter(|name| !AUTHORIZATION.contains(name));
     let names: Vec<&str> = AUTHORIZATION.into_iter().chain(own).collect();
     format!("no header of an annotation's route, want {}", names.join(" or "))
+}
+
+/// Whether an API takes one for the other.
+fn are_one_kind(a: TokenKind, b: TokenKind) -> bool {
+    let is_access = |token| matches!(token, TokenKind::Access | TokenKind::SelfSigned);
+    a == b || (is_access(a) && is_access(b))
+}
+
+fn requires(route: &Route) -> bool {
+    route.client_authorization == ClientAuthorization::Require
+}
+
+/// Whether it has all requests to its hosts.
+fn is_whole(route: &Route) -> bool {
+    route.methods.is_empty() && route.paths.is_empty()
 }
 
 fn touches(host: &HostPattern, of: &Route) -> bool {
@@ -226,6 +307,92 @@ mod tests {
         refused("unmatched: deny", pass, "'evil.example.com' is beyond the hosts");
         taken("", pass);
         taken("unmatched: deny", ("route.x", "hosts=evil.example.com action=deny"));
+    }
+
+    #[test]
+    fn a_pass_opens_nothing_that_a_route_of_the_file_leaves_refused() {
+        let file = "unmatched: deny\nroutes: [{name: reports, hosts: [storage.googleapis.com], paths: [/b/reports/]}, \
+            {name: p, hosts: [pubsub.googleapis.com]}, {name: no, hosts: [run.googleapis.com], paths: [/x], action: deny}]";
+        for (host, of) in
+            [("storage.googleapis.com", "reports"), ("*.googleapis.com", "reports"), ("run.googleapis.com", "no")]
+        {
+            let words = format!("the file's route '{of}' has some requests to such a host");
+            refused(file, ("route.x", &format!("hosts={host} action=pass")), &words);
+        }
+        taken(file, ("route.x", "hosts=pubsub.googleapis.com action=pass"));
+        taken(&file.replace("deny\n", "pass\n"), ("route.x", "hosts=storage.googleapis.com action=pass"));
+    }
+
+    #[test]
+    fn a_wildcard_around_a_files_route_gets_no_more_at_other_names() {
+        let two = "credentials: [{name: default, serviceAccountKey: {path: /a}}, {name: ro, serviceAccountKey: {path: /b}}, \
+            {name: fleet, signedJwt: {path: /c, audience: a}}]\nallow: {hosts: ['*.googleapis.com', '*.example.com']}\n";
+        let broker = "mqtt: [{listen: 1883, upstream: 'mqtt.example.com:8883', credential: fleet}]\n";
+        for (file, route, words) in [
+            (
+                "unmatched: deny\nroutes: [{name: s, hosts: [storage.googleapis.com]}]",
+                "hosts=*.googleapis.com",
+                "kind access",
+            ),
+            (
+                "routes: [{name: iap, hosts: [intranet.example.com], token: id, audience: client-id}]",
+                "hosts=*.example.com token=id audience=client-id",
+                "want it left out",
+            ),
+            (
+                "routes: [{name: s, hosts: [storage.googleapis.com], header: x-own-token}]",
+                "hosts=*.googleapis.com header=x-own-token",
+                "no header of an annotation's route",
+            ),
+            (
+                "routes: [{name: iot, hosts: [iot.example.com], credential: fleet, token: jwt}]",
+                "hosts=*.example.com credential=fleet token=jwt",
+                "where annotations may use",
+            ),
+            (
+                "routes: [{name: s, hosts: [storage.googleapis.com], credential: ro}]",
+                "hosts=*.googleapis.com credential=ro",
+                "where annotations may use",
+            ),
+            (
+                &format!("{broker}routes: [{{name: api, hosts: [api.example.com]}}]"),
+                "hosts=*.example.com",
+                "kind access",
+            ),
+        ] {
+            refused(&format!("{two}{file}"), ("route.x", route), words);
+            let whole = file
+                .replace("[storage.", "['*.")
+                .replace("[intranet.", "['*.")
+                .replace("[iot.", "['*.")
+                .replace("[api.", "['*.");
+            let whole = whole.replace("googleapis.com]", "googleapis.com']").replace("example.com]", "example.com']");
+            taken(&format!("{two}{whole}"), ("route.x", route));
+        }
+        let hosts = ("hosts", "*.googleapis.com");
+        let file = "unmatched: deny\nroutes: [{name: google-apis, hosts: [storage.googleapis.com]}, {name: p, hosts: [pubsub.googleapis.com]}]";
+        refused(file, hosts, "kind access");
+    }
+
+    #[test]
+    fn what_the_file_keeps_from_one_name_of_an_api_no_other_name_gives() {
+        let words = "limit what the credential does";
+        for limit in ["methods: [GET]", "paths: [/storage/v1/b/reports/]", "clientAuthorization: require"] {
+            let file = format!(
+                "allow: {{hosts: ['*.googleapis.com', '*.run.app']}}\nroutes: [{{name: s, hosts: [storage.googleapis.com], {limit}}}]"
+            );
+            refused(&file, ("route.x", "hosts=www.googleapis.com"), words);
+            refused(&file, ("route.x", "hosts=*.storage.googleapis.com"), words);
+            taken(&file, ("route.x", "hosts=a.run.app token=id"));
+        }
+        let service =
+            "allow: {hosts: ['*.run.app']}\nroutes: [{name: s, hosts: [a.run.app], token: id, paths: [/reports]}]";
+        refused(service, ("route.x", "hosts=a-1.europe-west1.run.app token=id"), words);
+        let file = "routes: [{name: no, hosts: [secretmanager.googleapis.com], action: deny}, {name: s, hosts: [storage.googleapis.com]}]";
+        let regional = ("route.x", "hosts=secretmanager.us-central1.rep.googleapis.com");
+        refused(file, regional, "the file keeps credentials from some of Google's APIs");
+        refused(&file.replace("deny", "pass"), regional, "the file keeps credentials from some of Google's APIs");
+        taken(&file.replace("secretmanager.googleapis.com", "evil.example.com"), regional);
     }
 
     #[test]
@@ -279,10 +446,12 @@ mod tests {
             "hosts=storage.googleapis.com credential=admin methods=GET paths=/storage/v1/b/reports/o/",
             "hosts=run.googleapis.com clientAuthorization=require",
             "hosts=logging.googleapis.com methods=GET",
-            "hosts=bigquery.googleapis.com,pubsub.googleapis.com",
+            "hosts=pubsub.googleapis.com",
         ] {
             taken(file, ("route.x", part));
         }
+        let file = "routes: [{name: rest, hosts: [pubsub.googleapis.com]}]\n";
+        taken(file, ("route.x", "hosts=bigquery.googleapis.com,pubsub.googleapis.com"));
         let denied = format!("{file}unmatched: deny");
         taken(&denied, ("route.x", "hosts=pubsub.googleapis.com"));
         refused(

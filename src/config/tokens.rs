@@ -69,15 +69,17 @@ fn is_in(host: &HostPattern, zone: &str) -> bool {
 }
 
 /// Where Google's customers run code of their own. An access token that arrives there can be used by whoever wrote it.
-const CUSTOMERS_CODE: [&str; 9] = [
+const CUSTOMERS_CODE: [&str; 11] = [
     "run.app",
     "cloudfunctions.net",
     "appspot.com",
     "web.app",
     "firebaseapp.com",
+    "hosted.app",
     "gateway.dev",
     "cloud.goog",
     "cloudshell.dev",
+    "cloudworkstations.dev",
     "googleusercontent.com",
 ];
 
