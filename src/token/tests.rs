@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::*;
 use crate::{
     clock::Moment,
-    credential::{Answer, BoxFuture, PostError, PostFailure, Reason, Request, RequestBody, samples},
+    credential::{Answer, BoxFuture, KeyReason, PostError, PostFailure, Reason, Request, RequestBody, samples},
     secret::Secret,
     watch::File,
 };
