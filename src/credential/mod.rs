@@ -41,7 +41,7 @@ pub use parameters::{ParameterError, Parameters};
 pub use parents::Parents;
 pub use service_account::ServiceAccount;
 pub use signed_jwt::SignedJwt;
-pub use source::Source;
+pub use source::{Realm, Source};
 pub use sts::Rule;
 pub use template::{Preset, Template};
 
@@ -92,6 +92,18 @@ impl Spec {
             | Kind::AuthorizedUser { path, .. } => Some(path),
             Kind::Impersonation { .. } | Kind::MetadataServer { .. } | Kind::Downscoped { .. } => None,
         }
+    }
+
+    /// Whether tokens of one are those of the other: what its routes may have signed besides changes none.
+    pub fn makes_the_same_tokens(&self, other: &Self) -> bool {
+        let bare = |spec: &Self| {
+            let mut spec = spec.clone();
+            if let Kind::ServiceAccountKey { signs_urls, .. } = &mut spec.kind {
+                *signs_urls = false;
+            }
+            spec
+        };
+        bare(self) == bare(other)
     }
 
     /// Reads the content of one file.

@@ -34,6 +34,14 @@ pub enum Source {
     },
 }
 
+/// A project, and the universe that it is in where that is not Google's own: there nothing is exchanged, so that nothing
+/// would prove a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Realm {
+    project: String,
+    universe: Option<String>,
+}
+
 impl Source {
     /// Makes a token.
     ///
@@ -124,6 +132,21 @@ impl Source {
             Self::ServiceAccount(account) => account.key().project(),
             Self::SignedJwt(signer) => signer.project(),
             _ => None,
+        }
+    }
+
+    /// Where the account belongs, where the file tells.
+    pub fn realm(&self) -> Option<Realm> {
+        let universe = if let Self::ServiceAccount(account) = self { account.key().universe() } else { None };
+        Some(Realm { project: self.project()?.to_owned(), universe: universe.map(ToOwned::to_owned) })
+    }
+
+    /// Whether `want` is signed here, by our own clock, and seen by no endpoint.
+    pub fn is_signed_here(&self, want: &Want) -> bool {
+        match (self, want) {
+            (Self::ServiceAccount(account), Want::Access) => account.key().universe().is_some(),
+            (_, Want::SelfSigned | Want::Jwt(_)) => true,
+            _ => false,
         }
     }
 

@@ -37,13 +37,10 @@ pub(super) struct Candidate {
 impl Candidate {
     /// The same key, for a credential that has changed; none where that cannot use it.
     pub(super) fn read_for(&self, spec: &Spec) -> Option<Self> {
-        let source = spec.load(self.content.as_ref()?).ok()?;
-        Some(Self { id: CARRIED, source: Arc::new(source), ..self.clone() })
+        let source = read(spec, self.content.as_ref()?).ok()?;
+        Some(Self { source: Arc::new(source), ..self.clone() })
     }
 }
-
-/// The id of a key that was known before the files were looked at, which count from 1.
-const CARRIED: u64 = 0;
 
 /// A file that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +81,12 @@ impl KeySet {
         Self { candidates, loaded_at: Some(clock.wall().seconds()), version: 1, ..Self::default() }
     }
 
+    /// The same keys for a credential that has changed, as what is known before its files are looked at.
+    pub(super) fn for_another(&self, spec: &Spec) -> Self {
+        let candidates = self.candidates.iter().filter_map(|candidate| candidate.read_for(spec)).collect();
+        Self { candidates, loaded_at: self.loaded_at, ..Self::default() }
+    }
+
     /// The newest key of the project.
     pub(super) fn newest_of(&self, project: &Project) -> Option<&Candidate> {
         self.candidates.iter().find(|candidate| project.admits(&candidate.source))
@@ -106,16 +109,22 @@ impl KeySet {
     }
 }
 
-/// Publishes a [`KeySet`] for every snapshot of `files`, for ever. `carried` is a key that is known before.
+fn read(spec: &Spec, content: &Secret) -> Result<Source, KeyError> {
+    // A parser that panics on a hostile file must not take the rotation with it.
+    catch_unwind(AssertUnwindSafe(|| spec.load(content)))
+        .unwrap_or_else(|_| Err(KeyError::new(KeyReason::Damaged, "reading it failed inside the sidecar")))
+}
+
+/// Publishes a [`KeySet`] for every snapshot of `files`, for ever. `before` are the keys that are known before.
 pub(super) async fn load(
     spec: Spec,
-    carried: Option<Candidate>,
+    (before, project): (KeySet, Project),
     mut files: watch::Receiver<Snapshot>,
     clock: Clock,
     events: Arc<dyn Events>,
     publish: watch::Sender<KeySet>,
 ) {
-    let mut loader = Loader::new(spec, carried);
+    let mut loader = Loader::new(spec, before, project);
     loop {
         let snapshot = files.borrow_and_update().clone();
         if snapshot.version > 0 {
@@ -148,13 +157,15 @@ struct Loader {
     spec: Spec,
     files: BTreeMap<String, Known>,
     keys: KeySet,
-    carried: Option<Candidate>,
+    project: Project,
     next_id: u64,
 }
 
 impl Loader {
-    fn new(spec: Spec, carried: Option<Candidate>) -> Self {
-        Self { spec, files: BTreeMap::new(), keys: KeySet::default(), carried, next_id: CARRIED + 1 }
+    fn new(spec: Spec, before: KeySet, project: Project) -> Self {
+        let known = before.candidates.iter().map(|candidate| candidate.id).chain(project.last().map(|last| last.id));
+        let next_id = known.max().unwrap_or_default() + 1;
+        Self { spec, files: BTreeMap::new(), keys: before, project, next_id }
     }
 
     fn take(&mut self, snapshot: &Snapshot, now: Moment, wall: u64) -> (KeySet, Vec<News>) {
@@ -218,15 +229,15 @@ impl Loader {
             let reason = if *unread == Unread::TooLarge { KeyReason::TooLarge } else { KeyReason::Unreadable };
             KeyError::new(reason, unread.to_string())
         })?;
-        // A parser that panics on a hostile file must not take the rotation with it.
-        catch_unwind(AssertUnwindSafe(|| self.spec.load(content)))
-            .unwrap_or_else(|_| Err(KeyError::new(KeyReason::Damaged, "reading it failed inside the sidecar")))
+        read(&self.spec, content)
     }
 
-    /// The same key, seen before: under this name, another one, a moment ago under a name that is gone, or before all.
+    /// The same key, seen before: under this name, another one, a moment ago under a name that is gone, or the last
+    /// that proved itself.
     fn known(&self, source: &Source) -> Option<Candidate> {
         let under_names = self.files.values().filter_map(|known| known.good.as_ref());
-        let mut all = under_names.chain(&self.keys.candidates).chain(&self.carried);
+        let last = self.project.last();
+        let mut all = under_names.chain(&self.keys.candidates).chain(&last);
         all.find(|candidate| candidate.source.same_as(source)).cloned()
     }
 

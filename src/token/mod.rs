@@ -117,16 +117,17 @@ impl Tokens {
         self.inner.settings.send_replace(settings);
         let mut credentials = self.lock();
         let old: Vec<Spec> = credentials.values().map(|credential| credential.spec.clone()).collect();
-        let projects = credentials.iter().map(|(name, credential)| (name.clone(), credential.project.clone()));
+        let kept = |credential: &Credential| (credential.project.clone(), credential.keys.borrow().clone());
+        let projects = credentials.iter().map(|(name, credential)| (name.clone(), kept(credential)));
         let projects: BTreeMap<_, _> = projects.collect();
         credentials.retain(|name, _| is_unchanged(name, &old, specs));
         for spec in specs {
             if !credentials.contains_key(&spec.name) {
                 // With the same files it keeps to their project, whatever else has changed.
                 let before = old.iter().find(|before| before.name == spec.name && before.path() == spec.path());
-                let project =
-                    before.and_then(|before| projects.get(&before.name)).map(|project| project.for_another(spec));
-                let credential = self.start(spec, files(spec), project.unwrap_or_default(), specs.len());
+                let kept = before.and_then(|before| projects.get(&before.name));
+                let kept = kept.map(|(project, keys)| (project.for_another(spec), keys.for_another(spec)));
+                let credential = self.start(spec, files(spec), kept.unwrap_or_default(), specs.len());
                 credentials.insert(spec.name.clone(), credential);
             }
         }
@@ -202,7 +203,7 @@ impl Tokens {
         &self,
         spec: &Spec,
         files: Option<watch::Receiver<Snapshot>>,
-        project: Project,
+        (project, before): (Project, KeySet),
         credentials: usize,
     ) -> Credential {
         let Setup { exchange, tasks, events, .. } = &self.inner.setup;
@@ -210,7 +211,8 @@ impl Tokens {
         let stop = CancellationToken::new();
         match (files, spec.without_file()) {
             (Some(files), _) => {
-                let load = keys::load(spec.clone(), project.last(), files, exchange.clock, events.clone(), publish);
+                let load =
+                    keys::load(spec.clone(), (before, project.clone()), files, exchange.clock, events.clone(), publish);
                 tasks.spawn(until(stop.clone(), load));
             }
             (None, source) => {
@@ -273,7 +275,11 @@ fn is_unchanged(name: &CredentialName, before: &[Spec], after: &[Spec]) -> bool 
     for _ in 0..=after.len() {
         let Some(name) = next else { return true };
         let (was, is) = (find(before, &name), find(after, &name));
-        if was != is {
+        let is_same = match (&was, &is) {
+            (Some(was), Some(is)) => was.makes_the_same_tokens(is),
+            _ => was.is_none() && is.is_none(),
+        };
+        if !is_same {
             return false;
         }
         next = is.and_then(|spec| spec.kind.source().cloned());

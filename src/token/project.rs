@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Events, keys::Candidate};
-use crate::credential::{CredentialName, KeyReason, Source, Spec};
+use crate::credential::{CredentialName, KeyReason, Realm, Source, Spec};
 
 /// The project of the first key that proved itself, and the last key that did. No key of another project takes over: that
 /// would be access to other data, and is a new pod's to make. All that belongs to one credential shares it.
@@ -14,10 +14,20 @@ pub(super) struct Project(Arc<watch::Sender<Settled>>);
 
 #[derive(Debug, Default)]
 struct Settled {
-    project: Option<String>,
+    project: Option<Realm>,
     last: Option<Candidate>,
     /// Keys of other projects that were told of.
     told: Vec<u64>,
+}
+
+/// What a task has to know of the others' successes: whether a project is settled, and the id of the last good key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing(bool, Option<u64>);
+
+impl Settled {
+    fn standing(&self) -> Standing {
+        Standing(self.project.is_some(), self.last.as_ref().map(|last| last.id))
+    }
 }
 
 impl Project {
@@ -32,34 +42,33 @@ impl Project {
     pub(super) fn settle(&self, candidate: &Candidate) -> bool {
         let mut is_admitted = false;
         self.0.send_if_modified(|settled| {
-            let theirs = candidate.source.project();
-            let is_first = settled.project.is_none() && theirs.is_some();
-            if is_first {
-                settled.project = theirs.map(ToOwned::to_owned);
+            let before = settled.standing();
+            if settled.project.is_none() {
+                settled.project = candidate.source.realm();
             }
-            is_admitted = admits(settled.project.as_deref(), &candidate.source);
+            is_admitted = admits(settled.project.as_ref(), &candidate.source);
             if is_admitted {
                 settled.last = Some(candidate.clone());
             }
-            is_first
+            settled.standing() != before
         });
         is_admitted
     }
 
     /// Whether a key may be tried. One whose file tells no project always may.
     pub(super) fn admits(&self, source: &Source) -> bool {
-        admits(self.0.borrow().project.as_deref(), source)
+        admits(self.0.borrow().project.as_ref(), source)
     }
 
-    /// Whether there has been such a key.
-    pub(super) fn is_settled(&self) -> bool {
-        self.0.borrow().project.is_some()
+    /// How things stand.
+    pub(super) fn standing(&self) -> Standing {
+        self.0.borrow().standing()
     }
 
-    /// Completes when there has been one.
-    pub(super) async fn settled(&self) {
+    /// Completes when they stand otherwise.
+    pub(super) async fn other_than(&self, known: Standing) {
         // Cannot fail: the sender is here.
-        let _ = self.0.subscribe().wait_for(|settled| settled.project.is_some()).await;
+        let _ = self.0.subscribe().wait_for(|settled| settled.standing() != known).await;
     }
 
     /// The last key that proved itself, also when its file has gone.
@@ -97,10 +106,10 @@ impl Project {
     }
 }
 
-fn admits(project: Option<&str>, source: &Source) -> bool {
-    project.zip(source.project()).is_none_or(|(ours, theirs)| ours == theirs)
+fn admits(project: Option<&Realm>, source: &Source) -> bool {
+    project.zip(source.realm()).is_none_or(|(ours, theirs)| *ours == theirs)
 }
 
 /// Why a good key is never tried.
 pub(super) const WRONG_PROJECT: &str =
-    "it belongs to another project than the key in use; restart the pod to change the project";
+    "it belongs to another project or universe than the key in use; restart the pod to change it";

@@ -13,7 +13,7 @@ use super::{
     install::SENSIBLE,
     keys::{Candidate, KeySet},
     parent::{self, Parent},
-    project::Project,
+    project::{Project, Standing},
     rotate::{Purpose, Ring},
     schedule::{self, GUARD, Settings, TICK, USELESS_PAUSE},
     slot::{Installed, Slot},
@@ -44,8 +44,8 @@ pub(super) struct Refresher {
     random: fn() -> f64,
     ring: Ring,
     project: Project,
-    /// Whether the ring knows the project that is settled.
-    knows_project: bool,
+    /// What the ring knows of it.
+    known: Standing,
     /// Where this is derived from another credential.
     parent: Option<Parent>,
     /// When the token in hand should be replaced.
@@ -74,7 +74,6 @@ impl Refresher {
         let now = clock.now();
         Self {
             credential,
-            want,
             slot,
             keys,
             settings,
@@ -82,9 +81,10 @@ impl Refresher {
             clock,
             events: setup.events.clone(),
             random: setup.random,
-            ring: Ring::of(project.clone()),
+            ring: Ring::of(project.clone(), want == Want::SelfSigned),
+            want,
             project,
-            knows_project: false,
+            known: Standing::default(),
             parent: None,
             due: now,
             not_before: now + start_delay,
@@ -109,7 +109,7 @@ impl Refresher {
     }
 
     async fn step(&mut self) {
-        if self.keys.has_changed().unwrap_or(false) || self.knows_project != self.project.is_settled() {
+        if self.keys.has_changed().unwrap_or(false) || self.known != self.project.standing() {
             self.take_keys();
         }
         let now = self.clock.now();
@@ -141,7 +141,7 @@ impl Refresher {
         let switch = parent::switched(self.parent.as_ref(), &self.exchange);
         tokio::select! {
             () = switch => {}
-            () = self.project.settled(), if !self.knows_project => {}
+            () = self.project.other_than(self.known) => {}
             () = self.clock.sleep(now.until(wake)) => {}
             () = keys => {}
             () = source => {
@@ -184,7 +184,7 @@ impl Refresher {
 
     fn take_keys(&mut self) {
         // First: what is known is not waited for again, also before the first keys.
-        self.knows_project = self.project.is_settled();
+        self.known = self.project.standing();
         let keys = self.keys.borrow_and_update().clone();
         if keys.version == 0 {
             return;
@@ -277,9 +277,7 @@ impl Refresher {
         let is_by_another_key = !self.ring.is_active(candidate.id) || is_of_another;
         self.slot.is_made_by(candidate);
         let installed = self.slot.install(token, candidate.source.as_ref().into(), is_by_another_key);
-        self.failures = 0;
-        self.missed = None;
-        self.not_before = now;
+        (self.failures, self.missed, self.not_before) = (0, None, now);
         self.due = match installed {
             Installed::Yes => {
                 token.sent + schedule::refresh_age(token.lifetime, *self.settings.borrow(), (self.random)())
@@ -389,8 +387,9 @@ impl Refresher {
         let wall_delta = wall.0.as_secs_f64() - wall_then.0.as_secs_f64();
         let wall_jumped = schedule::wall_jumped(wall_delta, boot_delta);
         if wall_jumped {
-            // What was learnt about the old wall clock does not hold for the new one.
+            // What was learnt about the old wall clock does not hold for the new one, nor what was signed by it.
             self.exchange.skew.forget();
+            self.slot.doubt(&self.want);
         }
         if wall_jumped || boot_delta > (TICK * 4).as_secs_f64() {
             tracing::debug!(wall_seconds = wall_delta, boot_seconds = boot_delta, "time jumped");

@@ -42,6 +42,8 @@ pub(super) struct Ring {
     project: Project,
     /// That of the keys that made this ring's own tokens, which prove nothing where no endpoint has looked at them.
     own: Project,
+    /// What is made of the keys proves none: only the last that another task has proven is used, once there is one.
+    follows: bool,
 }
 
 /// What an update of the files brought.
@@ -55,8 +57,8 @@ pub(super) struct Update {
 
 impl Ring {
     /// Without keys, for a credential of this project.
-    pub(super) fn of(project: Project) -> Self {
-        Self { project, ..Self::default() }
+    pub(super) fn of(project: Project, follows: bool) -> Self {
+        Self { project, follows, ..Self::default() }
     }
 
     /// Takes over the keys that lie there now.
@@ -64,9 +66,13 @@ impl Ring {
         let mut update = Update::default();
         let mut old = std::mem::take(&mut self.entries);
         self.give_up_foreign(&old);
+        let leader = self.project.last().filter(|_| self.follows).map(|last| last.id);
         for candidate in &keys.candidates {
             if !self.project.admits(&candidate.source) || !self.own.admits(&candidate.source) {
                 update.foreign.push(candidate.clone());
+                continue;
+            }
+            if leader.is_some_and(|leader| leader != candidate.id) {
                 continue;
             }
             let known = old.iter().position(|entry| entry.candidate.id == candidate.id);

@@ -10,10 +10,11 @@ use std::{
 
 use super::{
     bearer::{Bearer, bearer},
+    schedule,
     slot::{self, Unavailable},
 };
 use crate::{
-    clock::Moment,
+    clock::{Moment, Wall},
     credential::{Exchange, Parameters, Reason, Source},
 };
 
@@ -32,6 +33,8 @@ struct Kept {
 
 struct Entry {
     bearer: Arc<Bearer>,
+    /// When, by both clocks.
+    signed: (Moment, Wall),
     /// Which key made it: another one's JWTs may be about to become worthless.
     key: u64,
     last_use: u64,
@@ -46,13 +49,14 @@ impl Cache {
         least: Duration,
         exchange: &Exchange,
     ) -> Result<Arc<Bearer>, Unavailable> {
-        let now = exchange.clock.now();
+        let (now, wall) = (exchange.clock.now(), exchange.clock.wall());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.uses += 1;
         let uses = kept.uses;
         if let Some(entry) = kept.tokens.get_mut(parameters)
             && entry.key == key
             && entry.lives(now, least)
+            && entry.is_by_the_same_time(now, wall)
         {
             entry.last_use = uses;
             return Ok(entry.bearer.clone());
@@ -64,7 +68,8 @@ impl Cache {
             .ok_or_else(|| slot::unavailable(LATER, Reason::BadAnswer.label(), "no header can carry the token"))?;
         let bearer = Arc::new(bearer);
         kept.make_room(now);
-        kept.tokens.insert(parameters.clone(), Entry { bearer: bearer.clone(), key, last_use: uses });
+        kept.tokens
+            .insert(parameters.clone(), Entry { bearer: bearer.clone(), signed: (now, wall), key, last_use: uses });
         Ok(bearer)
     }
 
@@ -95,6 +100,13 @@ impl Kept {
 impl Entry {
     fn lives(&self, now: Moment, least: Duration) -> bool {
         now + least < self.bearer.expires
+    }
+
+    /// Whether nobody has set our wall clock since: what it says of its end is by that.
+    fn is_by_the_same_time(&self, now: Moment, wall: Wall) -> bool {
+        let (then, wall_then) = self.signed;
+        let wall_delta = wall.0.as_secs_f64() - wall_then.0.as_secs_f64();
+        !schedule::wall_jumped(wall_delta, then.until(now).as_secs_f64())
     }
 }
 

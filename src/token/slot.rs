@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Moment},
-    credential::{Reason, Token},
+    credential::{Reason, Token, Want},
 };
 
 /// Why there is no token, in the words of an answer to the client.
@@ -150,6 +150,15 @@ impl Slot {
     /// Whether a 401 asked for a refresh that has not been tried yet.
     pub(super) fn is_forcing(&self) -> bool {
         self.state.borrow().forcing
+    }
+
+    /// The wall clock was set: a token that was signed here by what it said, and seen by no endpoint, gives way to the next.
+    pub(super) fn doubt(&self, want: &Want) {
+        self.state.send_if_modified(|state| {
+            let is_signed_here = state.maker.as_ref().is_some_and(|maker| maker.source.is_signed_here(want));
+            state.forcing |= is_signed_here && state.bearer.is_some();
+            false
+        });
     }
 
     /// Gives up such a refresh: nothing can be tried now.

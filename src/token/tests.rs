@@ -20,6 +20,7 @@ mod derived;
 mod lifecycle;
 mod model;
 mod projects;
+mod reload;
 mod rotation;
 mod trouble;
 
@@ -228,6 +229,22 @@ impl House {
             self.sleep(1.0).await;
         }
     }
+}
+
+/// A key file of the account that the tests have.
+fn key(number: usize, id: &str) -> String {
+    samples::key_file(number, id, "robot", "demo")
+}
+
+/// One of another project.
+fn foreign(id: &str) -> String {
+    samples::key_file(2, id, "robot", "elsewhere")
+}
+
+/// When a JWT ends by its own words, in seconds since 1970.
+fn claimed_end(jwt: &Bearer) -> u64 {
+    let claims = URL_SAFE_NO_PAD.decode(text(jwt).split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice::<serde_json::Value>(&claims).unwrap()["exp"].as_u64().unwrap()
 }
 
 /// The key id that an assertion names.

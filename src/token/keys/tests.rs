@@ -12,7 +12,7 @@ struct Mount {
 
 impl Mount {
     fn new() -> Self {
-        let loader = Loader::new(samples::spec("default"), None);
+        let loader = Loader::new(samples::spec("default"), KeySet::default(), Project::default());
         Self { loader, snapshot: Snapshot::default(), clock: Clock::virtual_time(), second: 0 }
     }
 

@@ -22,7 +22,8 @@ async fn ring(count: usize, project_of_last: &str) -> (Ring, Moment, KeySet) {
         .collect();
     let (files, snapshots) = tokio::sync::watch::channel(Snapshot { files, version: 1, ..Snapshot::default() });
     let (publish, mut keys) = tokio::sync::watch::channel(KeySet::default());
-    let load = super::super::keys::load(samples::spec("default"), None, snapshots, clock, Arc::new(()), publish);
+    let load =
+        super::super::keys::load(samples::spec("default"), Default::default(), snapshots, clock, Arc::new(()), publish);
     tokio::select! {
         () = load => {}
         changed = keys.changed() => changed.unwrap(),

@@ -1,7 +1,10 @@
 //! Suspended machines and wall clocks that are set: no dead token, no storm, no sleep without end.
 
 use super::*;
-use crate::clock::Hand;
+use crate::{
+    clock::Hand,
+    credential::{Kind, Template},
+};
 
 /// A house whose clock has a hand.
 fn house() -> (House, &'static Hand) {
@@ -89,4 +92,39 @@ async fn only_suspensions_and_large_steps_count_as_jumps() {
         house.sleep(60.0).await;
         assert_eq!(count(&house.events.jumped), jumps, "slept {slept} s, set by {step} s");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signed_jwt_does_not_outlive_a_clock_that_was_set_right() {
+    let (clock, hand) = Clock::with_hand();
+    let tokens = Tokens::new(Setup::new(Arc::new(google(clock)), clock, Tasks::new()));
+    let (files, snapshots) = watch::channel(Snapshot::default());
+    let mut template = Template::new("project");
+    template.claims.insert("vehicle".to_owned(), "{vehicle}".into());
+    let spec = Spec { name: "drivers".into(), kind: Kind::SignedJwt { path: "/nowhere".into(), template } };
+    tokens.apply_with(std::slice::from_ref(&spec), Settings::default(), |_| Some(snapshots.clone()));
+    let file = File { name: "1".into(), content: Ok(Secret::from(key(0, "A"))), modified: Duration::ZERO };
+    files.send_modify(|snapshot| (snapshot.files, snapshot.version) = (Arc::new([file]), 1));
+    clock.sleep(Duration::from_secs(1)).await;
+    let parameters = Parameters::new([("vehicle".to_owned(), "v".to_owned())], &spec.parameters()).unwrap();
+    let get = || tokens.signed(&"drivers".into(), &parameters, Duration::from_secs(900)).unwrap();
+    get();
+    hand.step_wall(2 * 3600);
+    clock.sleep(Duration::from_secs(120)).await;
+    let token = get();
+    assert!(claimed_end(&token) > clock.wall().seconds());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_does_a_self_signed_token() {
+    let (clock, hand) = Clock::with_hand();
+    let house = House::on(clock, 40, || 0.5);
+    let signed = house.tokens.handle(&"default".into(), &Want::SelfSigned).unwrap();
+    house.write(&[("1", &key(0, "A"))]);
+    house.first_token().await;
+    house.sleep(1.0).await;
+    hand.step_wall(2 * 3600);
+    house.sleep(120.0).await;
+    let token = signed.current().unwrap();
+    assert!(claimed_end(&token) > clock.wall().seconds());
 }

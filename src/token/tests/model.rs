@@ -443,7 +443,8 @@ fn candidates() -> Vec<Candidate> {
         let snapshot = Snapshot { files: files.collect(), version: 1, ..Snapshot::default() };
         let (_files, snapshots) = watch::channel(snapshot);
         let (publish, mut keys) = watch::channel(KeySet::default());
-        let load = load(samples::spec("default"), None, snapshots, Clock::virtual_time(), Arc::new(()), publish);
+        let load =
+            load(samples::spec("default"), Default::default(), snapshots, Clock::virtual_time(), Arc::new(()), publish);
         tokio::select! {
             () = load => unreachable!(),
             changed = keys.changed() => changed.unwrap(),

@@ -1,15 +1,7 @@
 //! Keys of another project: no task, no signature and no JWT takes one while a key of the first is known.
 
-use super::*;
+use super::{reload::with_scope, *};
 use crate::credential::{Kind, Template};
-
-fn key(number: usize, id: &str) -> String {
-    samples::key_file(number, id, "robot", "demo")
-}
-
-fn foreign(id: &str) -> String {
-    samples::key_file(2, id, "robot", "elsewhere")
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_key_of_another_project_signs_no_jwt_with_parameters() {
@@ -150,42 +142,6 @@ async fn other_scopes_let_no_key_of_another_project_take_over() {
     assert_eq!(status.in_use.unwrap().key_id.as_deref(), Some("A"));
 }
 
-/// A changed specification of the house's credential.
-fn with_scope(scope: &str) -> Spec {
-    let mut spec = samples::spec("default");
-    *spec.kind.scopes_mut().unwrap() = vec![format!("https://www.googleapis.com/auth/{scope}")];
-    spec
-}
-
-#[tokio::test(start_paused = true)]
-async fn other_settings_keep_the_last_good_key_whatever_lies_there() {
-    let house = House::without_key(40, || 0.5);
-    house.write(&[("1", &key(0, "A"))]);
-    house.first_token().await;
-    for (scope, what, files) in [
-        ("pubsub", "of another project", vec![("2", foreign("X"))]),
-        ("datastore", "torn", vec![("1", "{".to_owned())]),
-        ("bigquery", "nothing", vec![]),
-    ] {
-        let files: Vec<_> = files.iter().map(|(name, content)| (*name, content.as_str())).collect();
-        house.write(&files);
-        house.sleep(5.0).await;
-        house.tokens.apply_with(&[with_scope(scope)], Settings::default(), |_| Some(house.files.subscribe()));
-        let handle = house.tokens.handle(&"default".into(), &Want::Access).unwrap();
-        assert_eq!(handle.wait(Duration::from_secs(10)).await.unwrap().key_id.as_deref(), Some("A"), "{what}");
-    }
-    house.write(&[("1", &key(0, "A"))]);
-    house.sleep(5.0).await;
-    assert_eq!(house.google.posts(), 4, "the same key again is no new one");
-    house.tokens.apply_with(&[with_scope("trace")], Settings::default(), |_| Some(house.files.subscribe()));
-    house.sleep(5.0).await;
-    house.write(&[("1", &key(0, "A")), ("2", &key(1, "B"))]);
-    house.sleep(5.0).await;
-    house.write(&[("2", &key(1, "B"))]);
-    let handle = house.tokens.handle(&"default".into(), &Want::Access).unwrap();
-    assert_eq!(handle.current().unwrap().key_id.as_deref(), Some("B"), "and a new one is taken as ever");
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_removed_credential_leaves_no_key_behind() {
     let house = House::without_key(40, || 0.5);
@@ -197,4 +153,17 @@ async fn a_removed_credential_leaves_no_key_behind() {
     house.sleep(60.0).await;
     assert!(slot.last().is_some(), "who holds the reader may finish");
     assert!(key.upgrade().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_another_universe_takes_over_from_none() {
+    let house = House::without_key(40, || 0.5);
+    house.write(&[("1", &key(0, "A"))]);
+    house.first_token().await;
+    let other =
+        key(1, "B").replace("\"universe_domain\": \"googleapis.com\"", "\"universe_domain\": \"googleapis.co\"");
+    house.write(&[("1", &key(0, "A")), ("2", &other)]);
+    house.sleep(5.0).await;
+    let posts = house.google.posts();
+    assert_eq!((house.token().unwrap().key_id.as_deref(), posts), (Some("A"), 1));
 }

@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn key(number: usize, id: &str) -> String {
-    samples::key_file(number, id, "robot", "demo")
-}
-
 #[tokio::test(start_paused = true)]
 async fn keys_follow_each_other_without_a_gap() {
     let house = House::without_key(40, || 0.5);
@@ -244,4 +240,46 @@ async fn a_kubernetes_volume_is_followed_from_file_to_token() {
         assert_eq!(token.key_id.as_deref(), Some(id));
     }
     tasks.end();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_in_use_that_comes_back_is_no_new_one() {
+    let house = House::without_key(40, || 0.5);
+    house.google.set_key("B", Mode::refuses("Invalid JWT Signature."));
+    house.write(&[("1", &key(0, "A"))]);
+    house.first_token().await;
+    house.write(&[("1", &key(1, "B"))]);
+    house.sleep(5.0).await;
+    house.write(&[("1", &key(0, "A"))]);
+    house.sleep(5.0).await;
+    assert_eq!((house.handle.lineage(), count(&house.events.switched)), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_self_signed_token_is_of_the_last_key_that_proved_itself() {
+    let house = House::without_key(40, || 0.5);
+    let signed = house.tokens.handle(&"default".into(), &Want::SelfSigned).unwrap();
+    house.write(&[("1", &key(0, "A"))]);
+    house.first_token().await;
+    house.sleep(1.0).await;
+    assert_eq!(signed.current().unwrap().key_id.as_deref(), Some("A"));
+    house.google.set_key("B", Mode::refuses("Invalid JWT Signature."));
+    house.write(&[("1", &key(0, "A")), ("2", &key(1, "B"))]);
+    house.sleep(5.0).await;
+    assert_eq!(house.token().unwrap().key_id.as_deref(), Some("A"));
+    assert_eq!(signed.current().unwrap().key_id.as_deref(), Some("A"), "B is refused by Google");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_signs_nothing_while_no_endpoint_can_prove_it() {
+    let house = House::without_key(40, || 0.5);
+    let signed = house.tokens.handle(&"default".into(), &Want::SelfSigned).unwrap();
+    house.write(&[("1", &key(0, "A"))]);
+    house.first_token().await;
+    house.google.set(Mode::Fails(PostFailure::Connect));
+    house.sleep(3600.0).await;
+    house.write(&[("1", &key(0, "A")), ("2", &samples::key_file(1, "B", "other", "demo"))]);
+    house.sleep(5.0).await;
+    assert!(house.token().is_none());
+    assert_eq!(signed.current().unwrap().key_id.as_deref(), Some("A"), "B, of another account, has proved nothing");
 }
