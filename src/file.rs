@@ -57,6 +57,18 @@ pub fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32, keep: Keep
     Ok(true)
 }
 
+/// Opens a file for reading. A pipe that nobody writes to is waited for by nobody.
+///
+/// # Errors
+/// Of the file system.
+pub fn open(path: &Path) -> io::Result<fs::File> {
+    open_with(path, OFlags::NONBLOCK)
+}
+
+fn open_with(path: &Path, flags: OFlags) -> io::Result<fs::File> {
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
 /// Reads a file of at most `limit` bytes; `None` when it does not exist.
 ///
 /// # Errors
@@ -77,8 +89,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
 /// Looks at one opened file, so that nobody can put another in its place between two looks: no link is followed, and a
 /// pipe that nobody writes to is waited for by nobody.
 fn is_same(path: &Path, bytes: &[u8], mode: u32) -> bool {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return false };
+    let Ok(file) = open_with(path, OFlags::NOFOLLOW | OFlags::NONBLOCK) else { return false };
     let Ok(facts) = file.metadata() else { return false };
     let same_facts = facts.is_file() && facts.permissions().mode() & 0o777 == mode && facts.len() == bytes.len() as u64;
     let mut old = Vec::with_capacity(bytes.len());

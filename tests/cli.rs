@@ -240,6 +240,9 @@ fn explain_says_route_and_reason() {
         let (status, out, err) = outcome(&run(&["explain", method, url, "--config", &config]));
         assert!(status == 0 && err.is_empty() && out.contains(told), "{method} {url}: {out}{err}");
     }
+    let partial = folder.file("p.yaml", "routes: [{name: no, hosts: [a.example], paths: [/admin], action: deny}]");
+    let (_, out, err) = outcome(&run(&["explain", "GET", "https://a.example:8443/admin", "--config", &partial]));
+    assert!(out.contains("a tunnel") && out.contains("result  passes as it is"), "{out}{err}");
     for (url, told) in [
         ("https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/x:generateAccessToken", "(minting)"),
         ("https://oauth2.googleapis.com/token", "(token_exchange)"),

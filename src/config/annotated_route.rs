@@ -74,7 +74,7 @@ impl<'a> FileRoutes<'a> {
 
     /// What a route of the file leaves of its host is refused where all is refused that is unmatched.
     fn check_refused(&self, host: &HostPattern, place: &Place, report: &mut Report) {
-        if let Some(of) = self.routes.iter().find(|of| !is_whole(of) && touches(host, of)) {
+        if let Some(of) = self.routes.iter().find(|of| of.looks_inside() && touches(host, of)) {
             let message = format!("the file's route '{}' has some requests to such a host, want another host", of.name);
             report.problem(place, message);
         }
@@ -94,7 +94,7 @@ impl<'a> FileRoutes<'a> {
             if !covered(host, self.allow) || tokens::sent(host, route.token).is_err() {
                 continue;
             }
-            let lets_by = |(at, of): &(usize, &Route)| *at >= first || !is_whole(of);
+            let lets_by = |(at, of): &(usize, &Route)| *at >= first || of.looks_inside();
             let counting = self.routes.iter().enumerate().filter(lets_by).map(|(_, of)| of);
             let touched: Vec<_> = counting.filter(|of| of.action != Action::Deny && touches(host, of)).collect();
             let beyond = touched.iter().find_map(|of| {
@@ -120,15 +120,8 @@ impl<'a> FileRoutes<'a> {
         report: &mut Report,
     ) {
         for of in self.routes.iter().skip(at + 1).filter(|of| of.action == Action::Inject) {
-            // Of two that touch one lies in the other.
-            let both = of.hosts.iter().flat_map(|host| {
-                own.hosts.iter().filter_map(move |other| match () {
-                    () if other.covers(host) => Some(host),
-                    () if host.covers(other) => Some(other),
-                    () => None,
-                })
-            });
-            let dropped = both.into_iter().find(|host| !covered(host, chosen));
+            let mut both = of.hosts.iter().flat_map(|host| own.hosts.iter().filter_map(|other| common(host, other)));
+            let dropped = both.find(|host| !covered(host, chosen));
             // Its methods and paths made no difference: what they leave to those behind it is theirs already.
             let more = more_than(of, own).filter(|more| *more != More::Part);
             if let (Some(host), Some(_)) = (dropped, more) {
@@ -182,7 +175,7 @@ impl<'a> FileRoutes<'a> {
     /// Whether a route of the file gives the same to some requests of its hosts alone.
     fn limits(&self, route: &Route) -> bool {
         let gives_it = |of: &Route| of.credential == route.credential && are_one_kind(of.token, route.token);
-        self.routes.iter().any(|of| of.action == Action::Inject && gives_it(of) && (!is_whole(of) || requires(of)))
+        self.routes.iter().any(|of| of.action == Action::Inject && gives_it(of) && (of.looks_inside() || requires(of)))
     }
 
     /// Whether a route of the file gives nothing to some of Google's APIs.
@@ -262,13 +255,17 @@ fn requires(route: &Route) -> bool {
     route.client_authorization == ClientAuthorization::Require
 }
 
-/// Whether it has all requests to its hosts.
-fn is_whole(route: &Route) -> bool {
-    route.methods.is_empty() && route.paths.is_empty()
+/// The names of both: of two patterns that have any in common, one lies in the other.
+fn common<'h>(host: &'h HostPattern, other: &'h HostPattern) -> Option<&'h HostPattern> {
+    match () {
+        () if other.covers(host) => Some(host),
+        () if host.covers(other) => Some(other),
+        () => None,
+    }
 }
 
 fn touches(host: &HostPattern, of: &Route) -> bool {
-    of.hosts.iter().any(|other| other.covers(host) || host.covers(other))
+    of.hosts.iter().any(|other| common(host, other).is_some())
 }
 
 /// Whether one of the file's `routes` gives the credential to the API that signs: no annotation opens that.

@@ -228,7 +228,7 @@ fn upstream(cursor: &Cursor<'_>, report: &mut Report) -> UpstreamSettings {
 pub(super) fn default_allow(routes: Option<&[PlacedRoute]>) -> Vec<HostPattern> {
     let mut allow = default_zone();
     for PlacedRoute { route, .. } in routes.unwrap_or_default() {
-        let plain_pass = route.action == Action::Pass && route.methods.is_empty() && route.paths.is_empty();
+        let plain_pass = route.action == Action::Pass && !route.looks_inside();
         for host in route.hosts.iter().filter(|_| !plain_pass) {
             if !allow.iter().any(|known| known.covers(host)) {
                 allow.push(host.clone());

@@ -297,8 +297,7 @@ fn warn_unreachable(routes: &[PlacedRoute], report: &mut Report) {
             let route = &earlier.route;
             // An injecting route leaves other ports than 443 to those below it.
             let same_ports = route.action != Action::Inject || later.route.action == Action::Inject;
-            let whole = route.methods.is_empty() && route.paths.is_empty();
-            whole && same_ports && later.route.hosts.iter().all(|host| covered(host, &route.hosts))
+            !route.looks_inside() && same_ports && later.route.hosts.iter().all(|host| covered(host, &route.hosts))
         };
         if let Some(earlier) = routes[..index].iter().find(hides) {
             let name = &earlier.route.name;

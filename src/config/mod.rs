@@ -7,9 +7,7 @@
 
 use std::{
     fmt,
-    fs::File as OsFile,
     io::Read,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -215,9 +213,7 @@ fn read(path: &Path, most: u64) -> Result<Source, Problem> {
         report.problems.remove(0)
     };
     let failed = |error: std::io::Error| problem(format!("cannot be read: {error}"));
-    // Opening a pipe waits for its writer, without this flag.
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OsFile::options().read(true).custom_flags(nonblock).open(path).map_err(failed)?;
+    let file = crate::file::open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(problem("not a file".to_owned()));
     }

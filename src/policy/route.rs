@@ -134,7 +134,7 @@ impl Route {
     }
 
     /// Whether method or path decide, so that a look inside is needed.
-    pub(super) fn looks_inside(&self) -> bool {
+    pub fn looks_inside(&self) -> bool {
         !self.methods.is_empty() || !self.paths.is_empty()
     }
 

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{ErrorKind, Read},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     time::{Duration, UNIX_EPOCH},
 };
@@ -134,10 +133,7 @@ fn read(path: &Path) -> File {
 }
 
 fn bytes(path: &Path) -> Result<(Secret, Duration), Unread> {
-    // Opening a pipe waits for its writer, without this flag.
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let mut options = fs::OpenOptions::new();
-    let file = options.read(true).custom_flags(nonblock).open(path).map_err(|error| unread(&error))?;
+    let file = crate::file::open(path).map_err(|error| unread(&error))?;
     let metadata = file.metadata().map_err(|error| unread(&error))?;
     if !metadata.is_file() {
         return Err(Unread::NotAFile);
