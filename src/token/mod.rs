@@ -117,16 +117,16 @@ impl Tokens {
         self.inner.settings.send_replace(settings);
         let mut credentials = self.lock();
         let old: Vec<Spec> = credentials.values().map(|credential| credential.spec.clone()).collect();
-        let kept = |credential: &Credential| (credential.project.clone(), credential.keys.borrow().clone());
-        let projects = credentials.iter().map(|(name, credential)| (name.clone(), kept(credential)));
-        let projects: BTreeMap<_, _> = projects.collect();
-        credentials.retain(|name, _| is_unchanged(name, &old, specs));
+        let all = std::mem::take(&mut *credentials).into_iter();
+        let (unchanged, mut changed): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            all.partition(|(name, _)| is_unchanged(name, &old, specs));
+        *credentials = unchanged;
         for spec in specs {
             if !credentials.contains_key(&spec.name) {
                 // With the same files it keeps to their project, whatever else has changed.
-                let before = old.iter().find(|before| before.name == spec.name && before.path() == spec.path());
-                let kept = before.and_then(|before| projects.get(&before.name));
-                let kept = kept.map(|(project, keys)| (project.for_another(spec), keys.for_another(spec)));
+                let before = changed.remove(&spec.name).filter(|before| before.spec.path() == spec.path());
+                let kept =
+                    before.map(|before| (before.project.for_another(spec), before.keys.borrow().for_another(spec)));
                 let credential = self.start(spec, files(spec), kept.unwrap_or_default(), specs.len());
                 credentials.insert(spec.name.clone(), credential);
             }

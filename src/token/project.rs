@@ -31,7 +31,7 @@ impl Settled {
 }
 
 impl Project {
-    /// The same project, for a changed credential: with the last good key, which nothing else may lie beside any more.
+    /// The same project, for a changed credential: with the last good key, whose file may be gone.
     pub(super) fn for_another(&self, spec: &Spec) -> Self {
         let settled = self.0.borrow();
         let last = settled.last.as_ref().and_then(|last| last.read_for(spec));

@@ -381,10 +381,8 @@ impl Refresher {
     }
 
     fn notice_jump(&mut self, now: Moment) {
-        let wall = self.clock.wall();
-        let (then, wall_then) = std::mem::replace(&mut self.seen, (now, wall));
-        let boot_delta = then.until(now).as_secs_f64();
-        let wall_delta = wall.0.as_secs_f64() - wall_then.0.as_secs_f64();
+        let seen = (now, self.clock.wall());
+        let (wall_delta, boot_delta) = schedule::deltas(std::mem::replace(&mut self.seen, seen), seen);
         let wall_jumped = schedule::wall_jumped(wall_delta, boot_delta);
         if wall_jumped {
             // What was learnt about the old wall clock does not hold for the new one, nor what was signed by it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::{
     backoff::Backoff,
+    clock::{Moment, Wall},
     credential::{Class, FetchError, Reason},
 };
 
@@ -94,6 +95,11 @@ pub fn after_refused_key(failures: u32, age: Duration, random: f64) -> Duration 
 /// The first fetch of each of several credentials: not all in the same instant.
 pub fn start_delay(credentials: usize, random: f64) -> Duration {
     if credentials > 1 { Duration::from_secs(2).mul_f64(random) } else { Duration::ZERO }
+}
+
+/// How far wall and boot-time clock have moved, in seconds.
+pub fn deltas((then, wall_then): (Moment, Wall), (now, wall): (Moment, Wall)) -> (f64, f64) {
+    (wall.0.as_secs_f64() - wall_then.0.as_secs_f64(), then.until(now).as_secs_f64())
 }
 
 /// Whether wall and boot-time clock have moved so differently that something set the wall clock.

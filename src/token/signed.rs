@@ -56,7 +56,7 @@ impl Cache {
         if let Some(entry) = kept.tokens.get_mut(parameters)
             && entry.key == key
             && entry.lives(now, least)
-            && entry.is_by_the_same_time(now, wall)
+            && entry.is_by_the_same_time((now, wall))
         {
             entry.last_use = uses;
             return Ok(entry.bearer.clone());
@@ -103,10 +103,9 @@ impl Entry {
     }
 
     /// Whether nobody has set our wall clock since: what it says of its end is by that.
-    fn is_by_the_same_time(&self, now: Moment, wall: Wall) -> bool {
-        let (then, wall_then) = self.signed;
-        let wall_delta = wall.0.as_secs_f64() - wall_then.0.as_secs_f64();
-        !schedule::wall_jumped(wall_delta, then.until(now).as_secs_f64())
+    fn is_by_the_same_time(&self, now: (Moment, Wall)) -> bool {
+        let (wall_delta, boot_delta) = schedule::deltas(self.signed, now);
+        !schedule::wall_jumped(wall_delta, boot_delta)
     }
 }
 

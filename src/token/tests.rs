@@ -207,6 +207,12 @@ impl House {
         });
     }
 
+    /// Changes the settings of its credential, over the same files.
+    fn reload(&self, spec: Spec) -> Handle {
+        self.tokens.apply_with(&[spec], Settings::default(), |_| Some(self.files.subscribe()));
+        self.tokens.handle(&"default".into(), &Want::Access).unwrap()
+    }
+
     async fn first_token(&self) -> Arc<Bearer> {
         self.handle.wait(Duration::from_secs(10)).await.unwrap()
     }

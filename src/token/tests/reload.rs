@@ -23,19 +23,17 @@ async fn other_settings_keep_the_last_good_key_whatever_lies_there() {
         let files: Vec<_> = files.iter().map(|(name, content)| (*name, content.as_str())).collect();
         house.write(&files);
         house.sleep(5.0).await;
-        house.tokens.apply_with(&[with_scope(scope)], Settings::default(), |_| Some(house.files.subscribe()));
-        let handle = house.tokens.handle(&"default".into(), &Want::Access).unwrap();
+        let handle = house.reload(with_scope(scope));
         assert_eq!(handle.wait(Duration::from_secs(10)).await.unwrap().key_id.as_deref(), Some("A"), "{what}");
     }
     house.write(&[("1", &key(0, "A"))]);
     house.sleep(5.0).await;
     assert_eq!(house.google.posts(), 4, "the same key again is no new one");
-    house.tokens.apply_with(&[with_scope("trace")], Settings::default(), |_| Some(house.files.subscribe()));
+    let handle = house.reload(with_scope("trace"));
     house.sleep(5.0).await;
     house.write(&[("1", &key(0, "A")), ("2", &key(1, "B"))]);
     house.sleep(5.0).await;
     house.write(&[("2", &key(1, "B"))]);
-    let handle = house.tokens.handle(&"default".into(), &Want::Access).unwrap();
     assert_eq!(handle.current().unwrap().key_id.as_deref(), Some("B"), "and a new one is taken as ever");
 }
 
@@ -47,8 +45,7 @@ async fn a_changed_credential_goes_back_to_no_older_key() {
     house.write(&[("1-old", &key(0, "O")), ("2-new", &key(1, "N"))]);
     house.sleep(5.0).await;
     assert_eq!(house.token().unwrap().key_id.as_deref(), Some("N"));
-    house.tokens.apply_with(&[with_scope("pubsub")], Settings::default(), |_| Some(house.files.subscribe()));
-    let handle = house.tokens.handle(&"default".into(), &Want::Access).unwrap();
+    let handle = house.reload(with_scope("pubsub"));
     handle.wait(Duration::from_secs(10)).await.unwrap();
     house.sleep(4000.0).await;
     assert_eq!(handle.current().unwrap().key_id.as_deref(), Some("N"), "an hour later");
@@ -60,8 +57,7 @@ async fn a_key_that_comes_back_after_a_change_is_the_newest_again() {
     let house = House::without_key(40, || 0.5);
     house.write(&[("1", &key(0, "A"))]);
     house.first_token().await;
-    house.tokens.apply_with(&[with_scope("pubsub")], Settings::default(), |_| Some(house.files.subscribe()));
-    let handle = house.tokens.handle(&"default".into(), &Want::Access).unwrap();
+    let handle = house.reload(with_scope("pubsub"));
     handle.wait(Duration::from_secs(10)).await.unwrap();
     house.write(&[("2", &key(1, "B"))]);
     house.sleep(5.0).await;
@@ -80,7 +76,6 @@ async fn what_may_be_signed_besides_changes_no_token() {
     let mut spec = samples::spec("default");
     let Kind::ServiceAccountKey { signs_urls, .. } = &mut spec.kind else { panic!("a key") };
     *signs_urls = true;
-    house.tokens.apply_with(&[spec], Settings::default(), |_| Some(house.files.subscribe()));
-    let handle = house.tokens.handle(&"default".into(), &Want::Access).unwrap();
+    let handle = house.reload(spec);
     assert!(handle.wait(Duration::from_secs(10)).await.is_ok(), "the same token would do");
 }

@@ -255,12 +255,18 @@ async fn the_key_in_use_that_comes_back_is_no_new_one() {
     assert_eq!((house.handle.lineage(), count(&house.events.switched)), (0, 1));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_self_signed_token_is_of_the_last_key_that_proved_itself() {
+/// A house with a proven key, and with self-signed tokens too.
+async fn with_self_signed() -> (House, Handle) {
     let house = House::without_key(40, || 0.5);
     let signed = house.tokens.handle(&"default".into(), &Want::SelfSigned).unwrap();
     house.write(&[("1", &key(0, "A"))]);
     house.first_token().await;
+    (house, signed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_self_signed_token_is_of_the_last_key_that_proved_itself() {
+    let (house, signed) = with_self_signed().await;
     house.sleep(1.0).await;
     assert_eq!(signed.current().unwrap().key_id.as_deref(), Some("A"));
     house.google.set_key("B", Mode::refuses("Invalid JWT Signature."));
@@ -272,10 +278,7 @@ async fn a_self_signed_token_is_of_the_last_key_that_proved_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_key_signs_nothing_while_no_endpoint_can_prove_it() {
-    let house = House::without_key(40, || 0.5);
-    let signed = house.tokens.handle(&"default".into(), &Want::SelfSigned).unwrap();
-    house.write(&[("1", &key(0, "A"))]);
-    house.first_token().await;
+    let (house, signed) = with_self_signed().await;
     house.google.set(Mode::Fails(PostFailure::Connect));
     house.sleep(3600.0).await;
     house.write(&[("1", &key(0, "A")), ("2", &samples::key_file(1, "B", "other", "demo"))]);
