@@ -109,13 +109,10 @@ pub(super) fn metadata(annotations: &Annotations, file: &File, is_allowed: bool,
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Flags, samples::settings};
-
-    #[track_caller]
-    fn refused(yaml: &str, annotation: (&str, &str), words: &str) {
-        let refused = settings(yaml, &[annotation], Flags::default()).expect_err(words);
-        assert!(refused.contains(words) && refused.contains(annotation.0), "{annotation:?}: {refused}");
-    }
+    use crate::config::{
+        Flags,
+        samples::{refused, settings},
+    };
 
     #[test]
     fn hosts_lead_around_no_deny() {

@@ -12,3 +12,10 @@ pub(super) fn settings(yaml: &str, annotations: &[(&str, &str)], flags: Flags) -
         .map(|loaded| loaded.settings)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
+
+/// The annotation is refused, in these words among others, and named.
+#[track_caller]
+pub(super) fn refused(yaml: &str, annotation: (&str, &str), words: &str) {
+    let refused = settings(yaml, &[annotation], Flags::default()).expect_err(words);
+    assert!(refused.contains(words) && refused.contains(annotation.0), "{annotation:?}: {refused}");
+}
